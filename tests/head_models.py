@@ -11,7 +11,8 @@ from tiny_models import tiny
 
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.attention import DenseAttention
-from unimodal.branches import Branch, Branches
+from unimodal.branch import Branch
+from unimodal.branches import Branches
 from unimodal.document import Document, Image, Text
 from unimodal.generation import generate
 from unimodal.heads.head import Drawing

@@ -1,15 +1,14 @@
 """Branches are the token sequences that the transformer reads for a batch of requests.
 
-A request has one branch for itself and, while it draws with guidance, more of them: its prompt with
-the user's texts, images or both dropped (sequencer.DROPS). A branch queues the tokens that it has
-yet to read and owns a row of the key-value cache. `Branches.read` runs one forward over the queued
-tokens of all branches, whatever they are: ids, latents, bidirectional blocks. A new branch that
-begins as a kept prefix does (prefixes.py) reads only what follows it.
+Each queues what it has yet to read (branch.py) and owns a row of the key-value cache.
+`Branches.read` runs one forward over the queued tokens of all branches, whatever they are: ids,
+latents, bidirectional blocks. A few tokens are read side by side, many are padded to the longest
+queue. A new branch that begins as a kept prefix does (prefixes.py) reads only what follows it.
 
 Letters: B branches, T tokens of a forward, D width.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .branch import Branch
 from .cache import KVCache
-from .heads.head import ImageTokens, Read
 from .prefixes import Prefix, Prefixes
-from .sequence import Sequence as Prompt
 from .sequence import Span
-from .tokens import COLUMNS, Tokens
+from .tokens import Tokens
+from .varlen import Varlen
 
 if TYPE_CHECKING:
     from .model import Model
@@ -34,112 +33,9 @@ MAX_PREFILL_TOKENS, MAX_CPU_PREFILL_TOKENS = 8192, 512
 LEAST_SKIPPED = 8
 
 
-class Branch:
-    """A Branch is one token sequence of a request: what it has yet to read, and its cache row."""
-
-    def __init__(
-        self,
-        prompt: Prompt,
-        reply: "Iterable[list[int] | ImageTokens]" = (),
-        owner: int | None = None,
-    ) -> None:
-        """Queue the prompt, and the tokens of the reply so far. owner: the request's number."""
-        self.row: int | None = None
-        self.owner = owner
-        self.held = Tokens()  # what its row of the cache holds
-        # The RoPE position of the next token, and the largest block and private numbers in use.
-        self._position = self._blocks = self._privates = 0
-        self._clear()
-        self._add_tokens(prompt, int(prompt.positions.max(initial=-1)) + 1)
-        for tokens in reply:
-            self.add(tokens)
-
-    def _clear(self) -> None:
-        self.queue = Tokens()
-        self.num_temporary = 0  # how many of the last tokens are rolled back after the forward
-        self.num_forgotten = 0  # how many tokens leave the cache before the forward
-
-    def add(self, tokens: list[int] | ImageTokens) -> None:
-        """Queue causal ids, or the tokens of an image."""
-        if isinstance(tokens, ImageTokens):
-            self._add_tokens(tokens.numbered(self._blocks, self._privates), tokens.num_positions)
-        else:
-            self._add_ids(tokens, None)
-
-    def add_read(self, read: Read) -> None:
-        """Queue what an image head asks to be read."""
-        assert not self.num_temporary, "what is not kept must be seen before more is read"
-        self.forget(read.forget)
-        start = len(self.queue)
-        self._add_ids(read.ids, read.address)
-        if read.offsets is not None:
-            first = self.queue.positions[start]
-            self.queue.positions[start:] = [first + offset for offset in read.offsets]
-        if read.bidirectional:
-            self._blocks += 1
-            self.queue.block[start:] = [self._blocks] * len(read.ids)
-        if read.span is not None:
-            self.queue.spans.append(read.span.moved(start))
-        if not read.keep:
-            self.num_temporary = len(read.ids)
-            # Tokens that are rolled back take no positions: the next ones stand in their place.
-            self._position -= self.num_temporary
-
-    def forget(self, num: int) -> None:
-        """Let the last `num` tokens leave the cache before more are read."""
-        assert not num or not self.queue.ids, "what has not been read cannot be forgotten"
-        self.num_forgotten += num
-        self._position -= num
-
-    def _add_ids(self, ids: list[int], address: list[tuple[int, int]] | None) -> None:
-        n, queue = len(ids), self.queue
-        queue.ids += ids
-        queue.positions += range(self._position, self._position + n)
-        queue.block += [0] * n
-        queue.private += [0] * n
-        queue.address += address or [(0, 0)] * n
-        self._position += n
-
-    def _add_tokens(self, tokens: Prompt | ImageTokens, num_positions: int) -> None:
-        queue = self.queue
-        queue.spans += [span.moved(len(queue)) for span in tokens.spans]
-        queue.ids += tokens.ids.tolist()
-        queue.positions += (tokens.positions + self._position).tolist()
-        queue.block += tokens.block.tolist()
-        queue.private += tokens.private.tolist()
-        queue.address += map(tuple, tokens.address.tolist())
-        self._position += num_positions
-        self._blocks = max(self._blocks, int(tokens.block.max(initial=0)))
-        self._privates = max(self._privates, int(tokens.private.max(initial=0)))
-
-    def begins_with(self, num: int) -> None:
-        """Take the first `num` queued tokens as read: the cache holds them."""
-        assert self.row is None, "a branch begins once"
-        self.held.append(self.queue, num)
-        self.queue.remove_first(num)
-
-    def has_read(self, row: int) -> None:
-        """Empty the queue: all of it was read, in this row of the cache."""
-        if self.num_forgotten:
-            self.held.remove_last(self.num_forgotten)
-        self.held.append(self.queue, len(self.queue) - self.num_temporary)
-        self._clear()
-        self.row = row
-
-    @property
-    def unread(self) -> Hashable | None:
-        """Return a key of all that is queued, to find branches with equal queues.
-
-        None where an image is given by more than its ids, which is not compared.
-        """
-        if any(span.has_content for span in self.queue.spans):
-            return None
-        return tuple(tuple(getattr(self.queue, name)) for name in COLUMNS), self.num_temporary
-
-
 @dataclass(frozen=True, eq=False)
 class BranchInput:
-    """A BranchInput is the ModelInput of a forward: the queued tokens of some branches, padded."""
+    """A BranchInput is the ModelInput of a forward: the queued tokens of some branches."""
 
     ids: Tensor
     address: Tensor
@@ -311,31 +207,17 @@ class Branches:
     def _forward(self, branches: Sequence[Branch], rows: slice, num: int | None) -> None:
         """Run one forward over the queues of these branches, whose cache rows are `rows`."""
         lengths_B = np.array([len(branch.queue) for branch in branches])
-        longest = int(lengths_B.max())
-        assert longest > 0, "a forward without anything to read"
-
-        def padded(name: str) -> Tensor:
-            values = [getattr(branch.queue, name) for branch in branches]
-            none = (0, 0) if name == "address" else 0
-            filled = [one + [none] * (longest - len(one)) for one in values]
-            return torch.tensor(filled, device=self._device)
-
+        assert lengths_B.any(), "a forward without anything to read"
         for row, branch in enumerate(branches, start=rows.start):
             if branch.num_forgotten:
                 self._cache.truncate(row, branch.num_forgotten)
-        has_blocks = any(any(one.queue.block) or any(one.queue.private) for one in branches)
-        masks = (padded("block"), padded("private")) if has_blocks else None
-        counts_B, seen_BN = lengths_B, None
-        if num is not None and longest >= num + LEAST_SKIPPED:
-            counts_B = np.minimum(lengths_B, num)
-            seen_BN = torch.from_numpy(_last_places(lengths_B, counts_B, num)).to(self._device)
-        self._cache.append(longest, rows, masks, lengths_B, seen_BN)
-        uses_addresses = self._model.transformer.embedder.uses_addresses
-        address = padded("address") if uses_addresses else torch.empty(0, device=self._device)
-        reading = BranchInput(padded("ids"), address, [one.queue.spans for one in branches])
-        hidden_BTD = self._model.transformer.hidden_states(
-            reading, padded("positions"), self._cache, seen_BN
-        )
+        queues, counts_B = [branch.queue for branch in branches], lengths_B
+        if _are_plain(queues) and self._cache.takes_varlen(lengths_B, rows):
+            hidden_BTD = self._side_by_side(queues, Varlen.of(lengths_B), rows)
+        else:
+            if num is not None and lengths_B.max() >= num + LEAST_SKIPPED:
+                counts_B = np.minimum(lengths_B, num)
+            hidden_BTD = self._padded(queues, lengths_B, counts_B, rows, num)
         # Padding behind shorter queues, and what is not kept, are rolled back.
         self._cache.commit(lengths_B - [branch.num_temporary for branch in branches], rows)
         self._cache.rollback(rows=rows)
@@ -345,6 +227,54 @@ class Branches:
         first = sum(len(counts_B) for _, counts_B in self._seen)
         self._place += [first + k if n else None for k, n in enumerate(lengths_B.tolist())]
         self._seen.append((hidden_BTD, counts_B))
+
+    def _padded(
+        self, queues: Sequence[Tokens], lengths_B: np.ndarray, counts_B: np.ndarray, rows: slice,
+        num: int | None,
+    ) -> Tensor:  # fmt: skip
+        """Return the hidden vectors of queues that are padded to the longest, hidden_BTD, or of the
+        last counts_B of each, at most `num`.
+        """
+        longest = int(lengths_B.max())
+
+        def padded(name: str) -> list[list]:
+            none = (0, 0) if name == "address" else 0
+            return [getattr(one, name) + [none] * (longest - len(one)) for one in queues]
+
+        masks, seen_BN = None, None
+        if any(any(one.block) or any(one.private) for one in queues):
+            masks = self._tensor(padded("block")), self._tensor(padded("private"))
+        if counts_B is not lengths_B:
+            assert num is not None, "all are wanted"
+            seen_BN = torch.from_numpy(_last_places(lengths_B, counts_B, num)).to(self._device)
+        self._cache.append(longest, rows, masks, lengths_B, seen_BN)
+        return self._hidden(padded, [one.spans for one in queues], seen_BN)
+
+    def _side_by_side(self, queues: Sequence[Tokens], varlen: Varlen, rows: slice) -> Tensor:
+        """Return the hidden vectors of queues that are read side by side, hidden_BTD."""
+
+        def in_one_row(name: str) -> list[list]:
+            return [[value for one in queues for value in getattr(one, name)]]
+
+        self._cache.append_varlen(varlen, rows)
+        return varlen.padded(self._hidden(in_one_row, [[]], None)[0])
+
+    def _hidden(
+        self,
+        column: Callable[[str], list[list]],
+        spans: Sequence[Sequence[Span]],
+        seen_BN: Tensor | None,
+    ) -> Tensor:
+        """Return the hidden vectors of tokens whose columns are given by name."""
+        transformer = self._model.transformer
+        uses_addresses = transformer.embedder.uses_addresses
+        address = self._tensor(column("address")) if uses_addresses else self._tensor([])
+        reading = BranchInput(self._tensor(column("ids")), address, spans)
+        positions_BT = self._tensor(column("positions"))
+        return transformer.hidden_states(reading, positions_BT, self._cache, seen_BN)
+
+    def _tensor(self, values: list) -> Tensor:
+        return torch.tensor(values, device=self._device)
 
     def last(self, branches: Sequence[Branch], num: int = 1) -> Tensor:
         """Return the last `num` hidden vectors of each of these branches, (B, num, D)."""
@@ -377,6 +307,11 @@ class Branches:
                 return hidden_BTD[place, stop - num : stop]
             place -= len(counts_B)
         raise AssertionError("a place is that of a row that was read")
+
+
+def _are_plain(queues: Sequence[Tokens]) -> bool:
+    """Return whether all is causal and public, and no image is given by more than its ids."""
+    return not any(one.spans or any(one.block) or any(one.private) for one in queues)
 
 
 def _firsts(branches: Sequence[Branch]) -> dict[Branch, Branch]:

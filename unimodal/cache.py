@@ -31,10 +31,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .decode_attention import DecodeAttention, serves, slot_places
-from .sequence import may_see, same_block
+from .decode_attention import MOST_QUERIES, DecodeAttention, serves, slot_places
+from .slot_masks import Numbers, SlotMasks
 from .transformer import TransformerConfig
-from .zeros import zeros
+from .varlen import Varlen
+from .zeros import enlarged, zeros
+
+MOST_PADDED = 512  # tokens of rows that would be padded and are read side by side instead
 
 
 class Appended(NamedTuple):
@@ -106,9 +109,7 @@ class KVCache:
         # Of each run, the keys and the values of these rows up to that length, (L, B, G, S, d).
         self._held: list[tuple[Tensor, Tensor]] = []
         self._places_BHC: Tensor | None = None  # slot_places, once they are wanted
-        # The block and private number of each slot; None as long as all of them are 0.
-        self._block_BS: Tensor | None = None
-        self._private_BS: Tensor | None = None
+        self._masks = SlotMasks(first)
 
     @property
     def batch(self) -> int:
@@ -179,12 +180,10 @@ class KVCache:
             for run, stored in enumerate(memory):
                 L, _, G, _, d = stored.shape
                 held = stored[:, : self.num_rows, :, :used]
-                memory[run] = _enlarged(held, (L, rows, G, tokens, d))
+                memory[run] = enlarged(held, (L, rows, G, tokens, d))
         self._reached_B = np.zeros(rows, dtype=np.int64)
         self._reached_B[: self.num_rows] = used
-        if self._block_BS is not None and self._private_BS is not None:
-            self._block_BS = _enlarged(self._block_BS, (rows, tokens))
-            self._private_BS = _enlarged(self._private_BS, (rows, tokens))
+        self._masks.grow((rows, tokens))
         self._committed_B = np.pad(self._committed_B, (0, more))
         self._appended_B = np.pad(self._appended_B, (0, more))
         self._rows_B1 = torch.arange(rows, device=self._devices[0])[:, None]
@@ -209,20 +208,18 @@ class KVCache:
             own_LBGSd[:, row, :, :length] = one_LGSd[:, :, :length]
         self._committed_B[row] = length
         self._reached_B[row] = max(self._reached_B[row], length)
-        if any(block) or any(private) or self._block_BS is not None:
+        if any(block) or any(private) or not self._masks.are_plain:
             device = self._devices[0]
             numbers = [torch.tensor([one], device=device) for one in (block, private)]
             slots_1S = torch.arange(length, device=device)[None]
-            self._store_masks(self._rows_B1[row : row + 1], slots_1S, (numbers[0], numbers[1]))
+            self._store(self._rows_B1[row : row + 1], slots_1S, (numbers[0], numbers[1]))
 
     def copy(self, source: int, row: int) -> None:
         """Copy the committed tokens of row `source` into another row in use, `row`."""
         length = int(self._committed_B[source])
         for stored_LBGSd in self._memory:
             stored_LBGSd[:, row, :, :length] = stored_LBGSd[:, source, :, :length]
-        for stored_BS in (self._block_BS, self._private_BS):
-            if stored_BS is not None:
-                stored_BS[row] = stored_BS[source]
+        self._masks.copy(source, row)
         self._committed_B[row] = length
         self._reached_B[row] = max(self._reached_B[row], length)
 
@@ -250,7 +247,7 @@ class KVCache:
         self,
         num: int,
         rows: slice | None = None,
-        masks: tuple[Tensor, Tensor] | None = None,
+        masks: Numbers | None = None,
         lengths_B: np.ndarray | None = None,
         seen_BN: Tensor | None = None,
     ) -> Tensor:
@@ -269,8 +266,7 @@ class KVCache:
             offsets_BT = np.minimum(offsets_BT, lengths_B[:, None])
         slots_BT = starts_B[:, None] + offsets_BT
         end = int(slots_BT.max()) + 1
-        if end > self.capacity:
-            raise ValueError(f"{end} tokens do not fit into a cache of {self.capacity}")
+        self._check_room(end)
         self._appended_B[first:last] += num
         reached_B = self._reached_B[first:last]
         np.maximum(reached_B, slots_BT.max(axis=1) + 1, out=reached_B)
@@ -279,66 +275,84 @@ class KVCache:
         abreast = bool((starts_B == starts_B[0]).all()) and starts_B[0] + num == end
         self._start = int(starts_B[0]) if abreast else None
         self._slots_BT = torch.from_numpy(slots_BT).to(self._devices[0])
-        self._store_masks(self._rows_B1[self._rows], self._slots_BT, masks)
+        self._store(self._rows_B1[self._rows], self._slots_BT, masks)
         # All layers share one mask. Rows that start empty and causal need none: attention is causal
         # without one. Nor do single tokens behind rows of one length, which see all.
-        plain = self._block_BS is None and (
+        plain = self._masks.are_plain and (
             not starts_B.any() or (num == 1 and bool((slots_BT == end - 1).all()))
         )
         mask_B1TS = None if plain else self._mask(self._slots_BT, masks)
         of_seen = None if seen_BN is None else self._mask_of(seen_BN, masks)
         rows_B1 = self._rows_B1[: last - first]
-        self._held = [
-            (keys_LBGCd[:, self._rows, :, :end], values_LBGCd[:, self._rows, :, :end])
-            for keys_LBGCd, values_LBGCd in zip(self._keys, self._values, strict=True)
-        ]
+        self._held = self._views()
         appended = Appended(
             rows_B1, self._slots_BT, mask_B1TS, of_seen, self._decode(num, plain, of_seen)
         )
         self._seen = [appended, *(appended.to(device) for device in self._devices[1:])]
         return self._slots_BT
 
+    def takes_varlen(self, lengths_B: np.ndarray, rows: slice) -> bool:
+        """Return whether so many tokens of each of some rows, causal and public, are read faster
+        side by side than padded: where they are few, on a CPU.
+        """
+        longest, num = int(lengths_B.max()), int(lengths_B.sum())
+        return (
+            len(self._devices) == 1
+            and self._masks.are_plain
+            and 0 < lengths_B.min() < longest
+            and (longest <= MOST_QUERIES or 2 * num <= len(lengths_B) * longest <= MOST_PADDED)
+            and serves(1, self._keys[0][0, rows, :, : int(self._committed_B[rows].max())])
+        )
+
+    def append_varlen(self, varlen: Varlen, rows: slice) -> None:
+        """Reserve the next slots of `rows` for tokens that the next forward has side by side, in
+        one row. Raise ValueError where a row would exceed the capacity.
+        """
+        starts_B = self._committed_B[rows] + self._appended_B[rows]
+        ends_B = starts_B + varlen.lengths_B
+        self._check_room(end := int(ends_B.max()))
+        self._appended_B[rows] += varlen.lengths_B
+        self._reached_B[rows] = np.maximum(self._reached_B[rows], ends_B)
+        self._rows, self._end, self._start = rows, end, None
+        slots_N = torch.from_numpy(starts_B)[varlen.row_N] + varlen.offset_N
+        self._slots_BT, self._held = slots_N[None], self._views()
+        mask_N11S = self._mask(slots_N[:, None], None)
+        decode = DecodeAttention.at(self._slot_places(), end, 1, varlen)
+        row_1N = varlen.row_N[None]
+        self._seen = [Appended(row_1N, self._slots_BT, mask_N11S, None, decode)]
+
+    def _check_room(self, end: int) -> None:
+        if end > self.capacity:
+            raise ValueError(f"{end} tokens do not fit into a cache of {self.capacity}")
+
+    def _views(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the keys and the values of the rows of a forward, as far as they are looked at."""
+        return [
+            (keys_LBGCd[:, self._rows, :, : self._end], values_LBGCd[:, self._rows, :, : self._end])
+            for keys_LBGCd, values_LBGCd in zip(self._keys, self._values, strict=True)
+        ]
+
     def _decode(self, num: int, plain: bool, of_seen: Tensor | None) -> DecodeAttention | None:
         """Return how `num` tokens attend where they are few; plain: whether there is no mask."""
         is_causal = plain and num > 1  # torch knows that without a mask
         if is_causal or of_seen is not None or not serves(num, self._held[0][0][0]):
             return None
+        return DecodeAttention.at(self._slot_places(), self._end, num)
+
+    def _slot_places(self) -> Tensor:
+        """Return the `slot_places` of the rows of a forward."""
         if self._places_BHC is None:
             self._places_BHC = slot_places(self._keys[0].shape[1:], self._num_heads)
-        return DecodeAttention.at(self._places_BHC[self._rows], self._end, num)
+        return self._places_BHC[self._rows]
 
-    def _store_masks(
-        self, rows_B1: Tensor, slots_BT: Tensor, masks: tuple[Tensor, Tensor] | None
-    ) -> None:
-        """Store the block and private numbers of the tokens in some slots."""
-        if masks is None and self._block_BS is None:
-            return
-        if self._block_BS is None or self._private_BS is None:
-            sides = (self.batch, self.capacity)
-            self._block_BS, self._private_BS = (
-                torch.zeros(sides, dtype=torch.int64, device=slots_BT.device) for _ in range(2)
-            )
-        at = (rows_B1, slots_BT)
-        block_BT, private_BT = masks or (torch.zeros_like(slots_BT),) * 2
-        self._block_BS.index_put_(at, block_BT)
-        self._private_BS.index_put_(at, private_BT)
+    def _store(self, rows_B1: Tensor, slots_BT: Tensor, masks: Numbers | None) -> None:
+        self._masks.store(rows_B1, slots_BT, masks, (self.batch, self.capacity))
 
-    def _mask(self, slots_BT: Tensor, masks: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Return what is added to scores, (B, 1, T, S): 0 where a query sees a slot, else -inf.
+    def _mask(self, slots_BT: Tensor, masks: Numbers | None) -> Tensor:
+        """Return what is added to scores, (B, 1, T, S), of queries in some slots."""
+        return self._masks.of(slots_BT, masks, self._rows, self._end, self._dtype)
 
-        slots_BT, masks: of the queries. The rule is that of `sequence.span_mask` within one
-        document.
-        """
-        slots_S = torch.arange(self._end, device=slots_BT.device)
-        seen_BTS = slots_S <= slots_BT[..., None]
-        if self._block_BS is not None and self._private_BS is not None:
-            block_BT, private_BT = masks or (torch.zeros_like(slots_BT),) * 2
-            seen_BTS = seen_BTS | same_block(block_BT, self._block_BS[self._rows, : self._end])
-            seen_BTS = seen_BTS & may_see(private_BT, self._private_BS[self._rows, : self._end])
-        mask_BTS = torch.zeros_like(seen_BTS, dtype=self._dtype)
-        return mask_BTS.masked_fill_(~seen_BTS, -torch.inf)[:, None]
-
-    def _mask_of(self, seen_BN: Tensor, masks: tuple[Tensor, Tensor] | None) -> Tensor:
+    def _mask_of(self, seen_BN: Tensor, masks: Numbers | None) -> Tensor:
         """Return the mask of some of the appended tokens, (B, 1, N, S)."""
         slots_BN = self._slots_BT.gather(1, seen_BN)
         if masks is None:
@@ -346,16 +360,7 @@ class KVCache:
         return self._mask(slots_BN, (masks[0].gather(1, seen_BN), masks[1].gather(1, seen_BN)))
 
     def _clear_masks(self, rows: slice) -> None:
-        """Zero the block and private numbers of forgotten tokens.
-
-        Otherwise a later block with the same number would see their slots.
-        """
-        for stored_BS in (self._block_BS, self._private_BS):
-            if stored_BS is not None:
-                held = self._committed_B[rows] + self._appended_B[rows]
-                held_B = torch.from_numpy(held).to(stored_BS.device)
-                slots_S = torch.arange(self.capacity, device=stored_BS.device)
-                stored_BS[rows] *= slots_S < held_B[:, None]
+        self._masks.clear(rows, self._committed_B[rows] + self._appended_B[rows])
 
     def commit(self, num: int | np.ndarray, rows: slice | None = None) -> None:
         """Keep the first `num` appended tokens; `num` is one number, or one for each row."""
@@ -405,10 +410,3 @@ class KVCache:
             is_causal=mask_B1TS is None and num > 1,
             enable_gqa=q_BHTd.shape[1] != k_BGTd.shape[1],
         )
-
-
-def _enlarged(stored: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return a tensor of a larger shape that starts with `stored` and is zero elsewhere."""
-    larger = zeros(shape, stored.dtype, stored.device)
-    larger[tuple(map(slice, stored.shape))] = stored
-    return larger

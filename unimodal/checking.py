@@ -24,7 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .branches import Branch, Branches
+from .branch import Branch
+from .branches import Branches
 from .checks import NUMBERS, Check
 from .document import Document, Image, Text
 from .sequence import Sequence as Prompt

@@ -13,7 +13,7 @@ import numpy as np
 
 from unimodal.tokenizer.grid import Grid
 
-from .branches import Branch
+from .branch import Branch
 from .document import Document, Image, Part, Text
 from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
@@ -47,11 +47,11 @@ class Request:
         document: Document,
         sampling: Sampling,
         modality: Modality | None,
-        room_in_pass: Callable[[], int],
+        room_in_pass: Callable[[bool], int],
     ):
         """Lay the prompt out and check its length; arguments are those of Generation.submit.
 
-        room_in_pass: the `room` of its drawings, and of words.
+        room_in_pass: the `room` of its drawings (True), and of words.
         """
         sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
         if not any(isinstance(part, Image) for part in document.parts):
@@ -168,7 +168,7 @@ class Request:
         is_plain = following is not None and not following.drawing and following.withheld is None
         if self.is_ahead or not is_plain or self.likeliest is not None:
             return
-        most = min(self._room_in_pass() - 1, self.state.max_ids - len(self.state.ids) - 1)
+        most = min(self._room_in_pass(False) - 1, self.state.max_ids - len(self.state.ids) - 1)
         if most < 1:
             return
         said = np.array(self.state.ids, self._prompt_ids.dtype)
@@ -211,7 +211,7 @@ class Request:
             sequencer.layout, grid, self.sampling, self.state.ids[-1],
             lambda count, part: noises(self.sampling.seed, first, count, part),
             partial(normal_noise, self.sampling.seed, first), sequencer.codec_hash,
-            self._room_in_pass, self._image_before(grid),
+            partial(self._room_in_pass, True), self._image_before(grid),
         )  # fmt: skip
         self._draw = self._model.transformer.head.draw(drawing)
         yield from self._go_on_drawing(None)

@@ -24,3 +24,10 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
         with suppress(OSError):  # of a kernel that has no huge pages
             pages.madvise(mmap.MADV_NOHUGEPAGE)  # or one number could take 2 MiB
     return torch.frombuffer(pages, dtype=dtype).view(shape)
+
+
+def enlarged(stored: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return a tensor of a larger shape that starts with `stored` and is zero elsewhere."""
+    larger = zeros(shape, stored.dtype, stored.device)
+    larger[tuple(map(slice, stored.shape))] = stored
+    return larger

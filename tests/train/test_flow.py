@@ -15,7 +15,7 @@ from head_models import hidden_of, request
 from PIL import Image as PILImage
 from tiny_runs import metrics, recipe
 
-from unimodal.branches import Branch
+from unimodal.branch import Branch
 from unimodal.bundle import BundleError, load, save_bundle
 from unimodal.chat import Chat
 from unimodal.command import main

@@ -12,7 +12,8 @@ from test_generation import lively  # noqa: F401  (a fixture)
 
 from unimodal import branches as reading
 from unimodal.attention import DenseAttention
-from unimodal.branches import Branch, Branches
+from unimodal.branch import Branch
+from unimodal.branches import Branches
 from unimodal.heads.head import ImageTokens, Read
 from unimodal.model import Model
 from unimodal.sequence import Sequence, Span, span_mask

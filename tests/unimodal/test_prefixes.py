@@ -9,7 +9,8 @@ import torch
 from masked_models import masked_model
 from test_generation import image, lively, question  # noqa: F401  (a fixture)
 
-from unimodal.branches import Branch, Branches
+from unimodal.branch import Branch
+from unimodal.branches import Branches
 from unimodal.chat import Chat
 from unimodal.chat_events import Reply
 from unimodal.document import Document, Text

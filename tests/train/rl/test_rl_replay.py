@@ -12,7 +12,7 @@ from published_families import MAKERS
 import unimodal
 from unimodal import generation
 from unimodal.architecture import Architecture, ImageConfig
-from unimodal.branches import Branch
+from unimodal.branch import Branch
 from unimodal.document import Document, Image, Text
 from unimodal.generation import Generation
 from unimodal.grammar import Modality

@@ -17,7 +17,8 @@ from head_models import draw_by_hand, hidden_of, next_code_model, picture, reque
 from masked_models import masked_model
 from scale_models import scale_model
 
-from unimodal.branches import Branch, Branches
+from unimodal.branch import Branch
+from unimodal.branches import Branches
 from unimodal.document import Document, Image, Text
 from unimodal.events import ReplyDone
 from unimodal.generation import Generation, generate

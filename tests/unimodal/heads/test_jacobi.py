@@ -225,7 +225,7 @@ def test_requests_that_draw_together_have_fewer_drafts(
         return original(head, table, hidden, settings, args)
 
     monkeypatch.setattr(jacobi, "check_drafts", watched)
-    monkeypatch.setattr(generation, "WORTH_READING", 24)
+    monkeypatch.setattr(generation, "CODES_WORTH_READING", 24)
     asked = [request(f"draw {n}") for n in range(requests)]
     samplings = [Sampling(seed=n, image_drafts=8) for n in range(requests)]
     together = codes_of(generate(model, asked, samplings, "image"))
