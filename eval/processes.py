@@ -9,6 +9,8 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
@@ -66,13 +68,16 @@ def answered(
         while working:
             for reader in [one for one in wait(list(working)) if isinstance(one, Connection)]:
                 try:
-                    found = reader.recv()
-                except EOFError:
-                    _end(working.pop(reader))
-                    continue
-                if isinstance(found, Exception):
-                    raise found
-                yield asked[found[0]], found[1]
+                    id, found = reader.recv()
+                except EOFError as error:
+                    raise _ended(working[reader]) from error
+                if id is not None:
+                    yield asked[id], found
+                elif isinstance(found, _Raised):
+                    found.error.add_note(found.where)
+                    raise found.error
+                else:  # it has answered all
+                    working.pop(reader).join()
     finally:
         for process in working.values():
             process.terminate()
@@ -91,39 +96,52 @@ def _work(
     the next answer finds nobody to read it, and ends this process, where the first was killed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the first process does then
     torch.set_num_threads(1)
     for reader in readers:
         reader.close()
+    with suppress(BrokenPipeError):
+        for sent in _sent(answers, mine):
+            to.send(sent)
+
+
+def _sent(
+    answers: Callable[[Sequence[R]], Answers[R]], mine: Sequence[R]
+) -> Iterator[tuple[str | None, object]]:
+    """Yield the id of each request and its answer, then None and what was raised, or None."""
+    raised = None
     try:
         for request, answer in answers(mine):
-            to.send((request.id, answer))
-    except BrokenPipeError:
-        return
+            yield request.id, answer
     except (Exception, SystemExit) as error:
-        to.send(_portable(error))
+        raised = _Raised(_portable(error), traceback.format_exc())
+    yield None, raised
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """What was raised in a process, and where."""
+
+    error: Exception
+    where: str
 
 
 def _portable(error: BaseException) -> Exception:
-    """Return the error with where it was raised as a note, or one that says the same, where it does
-    not pass a pipe."""
-    where = traceback.format_exc()
+    """Return the error, or one that says the same, where it does not pass a pipe."""
     try:
         passed = ForkingPickler.loads(ForkingPickler.dumps(error))  # as a pipe does
     except Exception:
         passed = None
     if not isinstance(passed, Exception):
         passed = ChildProcessError(f"{type(error).__name__}: {error}")
-    passed.add_note(where)
     return passed
 
 
-def _end(process: "ForkProcess") -> None:
-    """Wait for the end of a process whose pipe has ended."""
+def _ended(process: "ForkProcess") -> ChildProcessError:
+    """Return what is wrong where a process has ended before it had answered all."""
     process.join()
-    if process.exitcode == -signal.SIGKILL:
-        raise ChildProcessError(
-            f"a process that answered was ended ({process.exitcode}; a lack of memory, as a rule): "
-            "a smaller --batch-size takes less"
-        )
-    if process.exitcode:
-        raise ChildProcessError(f"a process that answered was ended ({process.exitcode})")
+    why = "a lack of memory, as a rule" if process.exitcode == -signal.SIGKILL else "see above"
+    return ChildProcessError(
+        f"a process that answered was ended ({process.exitcode}; {why}): a smaller --batch-size "
+        "takes less memory, and one below 32 answers in this process alone"
+    )

@@ -114,7 +114,7 @@ def _stopped(child: subprocess.Popen[bytes]) -> int:
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("runs/speedrun"), show_default=True
 )
-@click.option("--scale", type=FiniteRange(0, min_open=True), default=1.0, show_default=True,
+@click.option("--scale", type=FiniteRange(0, 100, min_open=True), default=1.0, show_default=True,
               help="Of data, steps and samples.")  # fmt: skip
 def main(output: Path, scale: float) -> None:
     """Train a small model from scratch and evaluate it."""

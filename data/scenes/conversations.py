@@ -81,8 +81,10 @@ class Mix:
             raise ValueError(
                 f"min_questions {self.min_questions} exceeds max_questions {self.max_questions}"
             )
-        if sum(self.kinds().values()) <= 0:
-            raise ValueError("a Mix needs at least one kind of conversation with a weight above 0")
+        if not 0 < (total := sum(self.kinds().values())) < math.inf:
+            raise ValueError(
+                f"the weights of kinds of conversation sum to {total}: a number above 0 is needed"
+            )
 
     def kinds(self) -> dict[str, float]:
         """Return the weight of each kind of conversation."""

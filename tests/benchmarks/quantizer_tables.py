@@ -24,6 +24,8 @@ from benchmarks.contenders import KINDS, Budget, Contender, affordable, codes_ne
 from benchmarks.crops import cut
 from benchmarks.markdown import interval, rows, write
 
+from unimodal.finite_range import FiniteRange
+
 SIDE, PATCH = 64, 8
 TRAIN_SEED, HELD_OUT_SEED = 0, 1
 BITS, OTHER_BITS, STEPS = 14, (10, 16), 2500
@@ -46,7 +48,7 @@ def main() -> None:
 @click.option(
     "--cpu-minutes",
     "minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="Of each contender's training, not --steps.",
 )
 @click.option("--batch", default=16, show_default=True)

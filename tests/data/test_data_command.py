@@ -141,6 +141,7 @@ def test_images_of_the_larger_world(tmp_path):
         (["--mix=free=1.5"], "free: a share is at most 1"),
         (["--mix=draw=1", "--mix=people"], "--mix people: the names are draw, "),
         (["--mix=persons"], "or, first, plain, people"),
+        (["--mix=draw=1e308", "--mix=ask=1e308"], "sum to inf: a number above 0 is needed"),
         (["--mix=min_questions=9"], "min_questions 9 exceeds max_questions 6"),
         (["--kind=images", "--mix=draw=1"], "images have no mix"),
     ],

@@ -1,5 +1,6 @@
 """Answers by several processes: those of one, what goes wrong, and when they are worth it."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -103,6 +104,36 @@ def test_what_is_wrong_in_a_process_is_told_and_ends_the_others() -> None:
         list(answered(refuses, ASKED, 2))
     assert "in refuses" in error.value.__notes__[0]
     assert time.monotonic() - began < 30 and not multiprocessing.active_children()
+
+
+def breaks_a_pipe(requests: Sequence[Said]) -> Iterator[tuple[Said, Answer]]:
+    yield requests[0], Answer("")
+    raise BrokenPipeError("the judge's pipe")
+
+
+def parses(requests: Sequence[Said]) -> Iterator[tuple[Said, Answer]]:
+    yield from json.loads("{x")
+
+
+def leaves(requests: Sequence[Said]) -> Iterator[tuple[Said, Answer]]:
+    yield requests[0], Answer("")
+    os._exit(0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "error", "said"),
+    [
+        (breaks_a_pipe, BrokenPipeError, "the judge's pipe"),
+        (parses, json.JSONDecodeError, "Expecting property name"),
+        (leaves, ChildProcessError, r"was ended \(0; see above\): a smaller --batch-size"),
+    ],
+)
+def test_no_answer_is_passed_over(answers: Callable, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said) as raised:
+        list(answered(answers, ASKED, 2))
+    if answers is not leaves:
+        assert f"in {answers.__name__}" in raised.value.__notes__[0]
+    assert not multiprocessing.active_children()
 
 
 def is_killed(requests: Sequence[Said]) -> Iterator[tuple[Said, Answer]]:

@@ -157,14 +157,21 @@ def _shown(
 
 def imported(name: str) -> Function:
     """Return the function `module:function`. Raise ValueError where there is none."""
-    module, _, function = name.partition(":")
+    module_name, _, function = name.partition(":")
+    if not module_name or not function:
+        raise ValueError(f"reward.python {name}: it is written module:function")
     try:
-        found = getattr(import_module(module), function)
-    except (Exception, SystemExit) as error:  # whatever it is: it is the user's
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
         raise ValueError(
             f"reward.python {name}: {_said(error)}; a module is found where python finds it, such "
             "as in a folder that PYTHONPATH names"
         ) from error
+    except (Exception, SystemExit) as error:  # whatever it is: it is the user's
+        raise ValueError(f"reward.python {name}: {_said(error)}") from error
+    found = getattr(module, function, None)
+    if found is None:
+        raise ValueError(f"reward.python {name}: the module has no {function}")
     if not callable(found):
         raise ValueError(f"reward.python {name}: {found!r} is no function")
     try:
@@ -215,13 +222,20 @@ def checked(name: str, value: Any) -> float:
     """Return a reward. Raise ValueError where it is no finite number."""
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # of a type of the user's
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(
-            f"the reward of {name} is {repr(value)[:MOST_SHOWN]}: a finite number is wanted"
+            f"the reward of {name} is {_shown_value(value)}: a finite number is wanted"
         )
     return number
+
+
+def _shown_value(value: Any) -> str:
+    try:
+        return repr(value)[:MOST_SHOWN]
+    except Exception:  # such as of a whole number of 5,000 digits
+        return f"a {type(value).__name__} that cannot be shown"
 
 
 def asked(

@@ -189,8 +189,15 @@ def test_a_function_that_gives_no_number_is_an_error() -> None:
             continue
         with pytest.raises(ValueError, match=problem):
             judge([Prompt("mine", ASKED)], [(said("one"),)])
-    with pytest.raises(ValueError, match="a module is found where python finds it"):
-        judge_of(RewardConfig(python="json:no_such"))
+    for name, problem in (
+        ("no_such:function", "a module is found where python finds it"),
+        ("json:no_such", r"json:no_such: the module has no no_such$"),
+        ("json:", "it is written module:function"),
+        (":loads", "it is written module:function"),
+        ("json", "it is written module:function"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            judge_of(RewardConfig(python=name))
     with pytest.raises(
         ValueError, match=r"json:loads\(s.*\): too many positional arguments; it is"
     ):
@@ -222,8 +229,8 @@ def test_a_command_that_is_not_there_is_told_before_anything_is_asked() -> None:
 @pytest.mark.parametrize(
     ("code", "problem"),
     [
-        ("1 / 0", "ZeroDivisionError: division by zero; a module is found"),
-        ("raise SystemExit(3)", "SystemExit: 3; a module"),
+        ("1 / 0", "ZeroDivisionError: division by zero$"),
+        ("raise SystemExit(3)", "SystemExit: 3$"),
         ("def taste(document", "SyntaxError: .* was never closed"),
     ],
 )
@@ -240,3 +247,5 @@ def test_a_module_that_cannot_be_imported_is_told(
 def test_a_number_that_no_float_holds_is_no_reward() -> None:
     with pytest.raises(ValueError, match="a finite number is wanted"):
         checked("mine", 10**400)
+    with pytest.raises(ValueError, match="of mine is a int that cannot be shown: a finite number"):
+        checked("mine", 10**5000)
