@@ -101,7 +101,7 @@ def _asked(recipe: LmRun, model: Model) -> Iterator[Asked]:
         if one is None:
             continue
         given = model.codec.encode_document(one.given)
-        if refusal(model.sequencer, given, model.context, needed) is None:
+        if refusal(model.sequencer, given, model.usable_context, needed) is None:
             found += 1
             yield replace(one, given=given)
     if not found:

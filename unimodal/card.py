@@ -14,12 +14,25 @@ TOKENIZER_HASH = (
     "tokenizer_hash"  # beside an image tokenizer alone: what tells it from a damaged one
 )
 
+USABLE_CONTEXT = "usable_context"
+"""Where replies do not hold for as many tokens as there are positions: for how many they do."""
+
 
 def check_card(card: dict[str, Any]) -> None:
     """Raise ValueError where the card lacks one of KEYS."""
     missing = [key for key in KEYS if key not in card]
     if missing:
         raise ValueError(f"the card lacks {', '.join(missing)}: it needs {', '.join(KEYS)}")
+
+
+def usable_context(card: dict[str, Any], context: int) -> int:
+    """Return the most tokens of a conversation: `context`, or what the card says where that is
+    less. Raise BundleError where it says no number of tokens.
+    """
+    said = card.get(USABLE_CONTEXT, context)
+    if type(said) is not int or said < 1:
+        raise BundleError(f"card.json: {USABLE_CONTEXT} {said!r} is no number of tokens")
+    return min(said, context)
 
 
 def read_card(directory: Path) -> dict[str, Any]:

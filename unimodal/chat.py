@@ -300,7 +300,7 @@ class Chat:
         out; raise ValueError where the context cannot hold it.
         """
         model, read = self.model.asked(document, modality)
-        sequencer, context = model.sequencer, model.context
+        sequencer, context = model.sequencer, model.usable_context
         draws = model.constraint(modality) != "text"
         needed = sequencer.layout.length(model.grid) * draws + TEXT_ROOM
         if read is not document:  # its family reads the latest words alone

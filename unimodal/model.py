@@ -10,6 +10,7 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import Opened, Source
 from unimodal.tokenizer.saved import SavedTokenizer
 
+from .card import usable_context
 from .codec import ImageCodec, fitted
 from .document import Document, Text
 from .families.fits import Fit
@@ -44,6 +45,13 @@ class Model:
     def vocabulary(self) -> Vocabulary:
         """Return the model's table of ids."""
         return self.transformer.architecture.vocabulary
+
+    @property
+    def usable_context(self) -> int:
+        """Return the most tokens of a conversation: of those that the model has positions for, as
+        many as its card says its replies hold for.
+        """
+        return usable_context(self.card, self.context)
 
     @cached_property
     def sequencer(self) -> Sequencer:

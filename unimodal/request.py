@@ -66,12 +66,12 @@ class Request:
         draws = modality == "image" or (modality is None and sampling.max_images > 0)
         if sampling.guided and draws:
             num_tokens = max(num_tokens, len(self._unconditional))
-        room = model.context - num_tokens
+        room = model.usable_context - num_tokens
         budget = sampling.max_text_tokens, sampling.max_images
         self.state = ReplyState(grammar, room, *budget, modality, sampling.max_plan_tokens)
         least = (grammar.longest_image if self.state.max_images else 1) + 1
         if room < least:
-            said = refusal(model.sequencer, document, model.context, least)
+            said = refusal(model.sequencer, document, model.usable_context, least)
             raise NoRoom(said or self._too_long(least))
         self.branches: dict[str | None, Branch] = {None: Branch(prompt, owner=number)}
         # An upper bound for all branches: one token may replace a dropped text that has none.

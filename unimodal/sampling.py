@@ -4,7 +4,7 @@ Letters: B requests, V ids of a choice.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import get_args
 
@@ -24,7 +24,7 @@ OF_HEADS = ("image_temperature", "image_top_k", "image_top_p", "image_steps", "i
 
 @dataclass(frozen=True)
 class Sampling:
-    """A Sampling holds the settings of a reply. Raises ValueError, naming every problem at once."""
+    """A Sampling holds the settings of a reply. Raises SettingError, which names every problem."""
 
     text_temperature: float = 0.0
     """Divides the logits of text; at 0 the likeliest id is taken."""
@@ -116,13 +116,13 @@ class Sampling:
             "max_images": (_is_whole(self.max_images, 0), "a whole number from 0"),
             "max_plan_tokens": (_is_whole(self.max_plan_tokens, 0), "a whole number from 0"),
         }
-        problems = [
-            f"{name} {getattr(self, name)!r}: {wanted} is wanted"
+        problems = {
+            name: f"{getattr(self, name)!r}: {wanted} is wanted"
             for name, (fine, wanted) in checks.items()
             if not fine
-        ]
+        }
         if problems:
-            raise ValueError("sampling: " + "; ".join(problems))
+            raise SettingError(problems)
 
     @property
     def guided(self) -> bool:
@@ -146,17 +146,35 @@ class Sampling:
         return self.guided and first <= time <= last
 
     def check(self, followed: Collection[str], head: str) -> None:
-        """Raise ValueError for settings of OF_HEADS that an image head does not follow."""
+        """Raise SettingError for settings of OF_HEADS that an image head does not follow."""
         plain = {one.name: one.default for one in fields(self)}
-        ignored = [
-            f"{name} {getattr(self, name)}"
+        ignored = {
+            name: f"{getattr(self, name)}: the image head {head} has none; leave it out"
             for name in OF_HEADS
             if name not in followed and getattr(self, name) != plain[name]
-        ]
+        }
         if ignored:
-            raise ValueError(
-                f"sampling: the image head {head} has no {', no '.join(ignored)}: leave it out"
-            )
+            named = ", no ".join(f"{name} {getattr(self, name)}" for name in ignored)
+            raise SettingError(ignored, f"the image head {head} has no {named}: leave it out")
+
+
+class SettingError(ValueError):
+    """A SettingError says which settings of a Sampling are wrong, and why."""
+
+    def __init__(self, problems: Mapping[str, str], said: str | None = None) -> None:
+        """Take what is wrong, by the names of settings; said: the same in other words."""
+        super().__init__(f"sampling: {said or _joined(problems.items())}")
+        self.problems = dict(problems)
+
+    def said(self, names: Mapping[str, str]) -> str:
+        """Return what is wrong, where settings have other names and None is one not given."""
+        told = ((names.get(name, name), why) for name, why in self.problems.items())
+        return _joined((name, why.replace(": None or ", ": ").replace(": None, or ", ": "))
+                       for name, why in told)  # fmt: skip
+
+
+def _joined(problems: Iterable[tuple[str, str]]) -> str:
+    return "; ".join(dict.fromkeys(f"{name} {why}" for name, why in problems))
 
 
 Scale = float | tuple[float, float] | None

@@ -23,10 +23,14 @@ from .chat_events import ChatEvent
 from .document import Image as DocumentImage
 from .grammar import Modality
 from .model import Model
+from .sampling import SettingError
 from .screen import Screen
 from .transcript import Gallery, read_conversation, save_conversation
 
 FAILED, INTERRUPTED = 2, 130  # exit statuses, as a command's error and as shells say Ctrl-C
+COMMANDS = {  # by which settings are changed
+    "seed": "/seed", "guidance": "/guidance", "negative": "/negative", "image_steps": "/steps",
+}  # fmt: skip
 
 
 class Session:
@@ -214,9 +218,12 @@ class Session:
         self.screen.note(f"candidates {self.chat.candidates}")
 
     def _sample(self, **changes: Any) -> None:
-        changed = replace(self.chat.sampling, **changes)
         model = self.chat.model.transformer
-        changed.check(model.head.follows, model.architecture.image.head)
+        try:
+            changed = replace(self.chat.sampling, **changes)
+            changed.check(model.head.follows, model.architecture.image.head)
+        except SettingError as error:
+            raise ValueError(error.said(COMMANDS)) from error
         self.chat.sampling = changed
 
     def _save(self, argument: str) -> None:

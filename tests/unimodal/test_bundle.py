@@ -15,6 +15,7 @@ from unimodal import bundle, vocabulary
 from unimodal.architecture import ImageConfig
 from unimodal.bundle import BundleError, load, save_bundle
 from unimodal.card import read_card
+from unimodal.chat import Chat
 from unimodal.document import Document, Text
 from unimodal.manifest import FILES
 from unimodal.tokenizer.autoencoder import ImageTokenizer
@@ -108,7 +109,7 @@ def test_paths_that_are_no_bundle(tmp_path, monkeypatch):
 def test_the_default_model_is_whole_small_and_says_where_it_comes_from():
     model = load()
     assert sum(path.stat().st_size for path in bundle.DEFAULT.iterdir()) <= 25_000_000
-    assert model.context == 2048
+    assert (model.context, model.usable_context) == (2048, 1280)
     for name in ("config", "commit", "data_seeds", "hardware", "hours", "scores"):
         assert model.card.get(name) is not None, name
 
@@ -260,6 +261,29 @@ def test_the_hash_covers_the_model_and_not_its_card(saved, drawing_model, tmp_pa
         load(save_bundle(saved, dataclasses.replace(before, sampling=sampling))).hash != before.hash
     )
     assert load(save_bundle(tmp_path / "other", drawing_model)).hash != before.hash
+
+
+def test_a_card_may_say_that_replies_hold_for_fewer_tokens(drawing_model, tmp_path):
+    """A chat is cut there, and the hash is that of the model all the same."""
+    save_bundle(tmp_path / "all", dataclasses.replace(drawing_model, card=CARD))
+    few = dataclasses.replace(drawing_model, card=CARD | {"usable_context": 200})
+    save_bundle(tmp_path / "few", few)
+    whole, cut = load(tmp_path / "all"), load(tmp_path / "few")
+    assert whole.hash == cut.hash and whole.context == cut.context
+    assert (whole.usable_context, cut.usable_context) == (drawing_model.context, 200)
+    assert dataclasses.replace(few, card=CARD | {"usable_context": 10**6}).usable_context == 512
+    for model, fits in ((whole, True), (cut, False)):
+        chat = Chat(model, max_text_tokens=4)
+        if fits:
+            assert chat("word " * 40).text == "ok"
+        else:
+            with pytest.raises(ValueError, match="of the model's 200 tokens"):
+                chat("word " * 40)
+    for wrong in (0, -5, "many", True, 1.5, None):
+        card = CARD | {"usable_context": wrong}
+        reseal(tmp_path / "few", "card.json", json.dumps(card).encode())
+        with pytest.raises(BundleError, match=f"usable_context {wrong!r} is no number of tokens"):
+            load(tmp_path / "few")
 
 
 def test_an_incomplete_card_is_refused(tiny_model, tmp_path):

@@ -12,6 +12,8 @@ def test_seed_and_guidance(session, capsys):
     feed(session, "/seed twelve", "/guidance x", "/seed -1", "/guidance nan")
     errors = capsys.readouterr().err
     assert errors.count("error: ") == 4
+    assert "error: /seed -1: a whole number below 2^64 is wanted\n" in errors
+    assert "error: /guidance nan: a number from 0 to 1000 is wanted\n" in errors
     assert "'twelve' is no number here: write for example /seed 7" in errors
     assert session.chat.sampling.seed == 12
 
@@ -20,13 +22,14 @@ def test_words_to_lead_away_from_and_steps(session, capsys):
     feed(session, "/negative blue stars", "/guidance 2", "/negative blue stars", "/guidance 1")
     assert session.chat.sampling.negative == "blue stars", "the second time: there is guidance"
     errors = capsys.readouterr().err
-    assert errors.count("error: sampling: negative 'blue stars'") == 2
+    assert errors.count("error: /negative 'blue stars': words, and a guidance other") == 2
     assert "negative: blue stars\n" in errors
     feed(session, "/negative", "/guidance 1", "/steps", "/steps 4", "/steps x")
     assert session.chat.sampling.negative is None and session.chat.sampling.image_steps is None
     errors = capsys.readouterr().err
     assert "negative: nothing\n" in errors and "steps of the model\n" in errors
-    assert "next_code has no image_steps 4" in errors and "'x' is no number here" in errors
+    assert "error: /steps 4: the image head next_code has none; leave it out\n" in errors
+    assert "'x' is no number here" in errors
 
 
 def test_a_given_image_goes_with_the_next_message(session, tmp_path, capsys):

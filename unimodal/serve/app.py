@@ -4,6 +4,7 @@ GET  /                         the web page (web.py), and its files at /page/
 POST /v1/chat/completions      completions.py
 POST /v1/images/generations    images.py
 POST /v1/images/edits          images.py
+POST /v1/responses             responses.py
 GET  /v1/models                the one model
 GET  /health                   whether it works; needs no key
 GET  /metrics                  for Prometheus
@@ -74,7 +75,7 @@ def _model(request: Request) -> dict[str, Any]:
     sizes = [f"{width}x{height}" for width, height in server.model.sizes]
     return {
         "id": server.name, "object": "model", "created": request.app.state.created,
-        "owned_by": "unimodal", "hash": server.model.hash, "context": server.model.context,
+        "owned_by": "unimodal", "hash": server.model.hash, "context": server.model.usable_context,
         "sizes": sizes if "image" in server.model.replies else [],
         "image_head": server.model.transformer.architecture.image.head,
         "settings": _settings(server) if "image" in server.model.replies else {},

@@ -4,6 +4,7 @@ A model of pydantic names what is honoured. Its ONLY names fields of OpenAI's th
 here, with the values that ask for that effect.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ApiError
 
+TRUTH = re.compile("true|false")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 MOST_ERRORS = 5  # told of one request
 MOST_SHOWN = 80  # characters of a value
@@ -62,12 +64,15 @@ def checked(kind: type[T], fields: Mapping[str, Any], is_form: bool = False) -> 
 
 
 def _check_numbers(found: Fields, given: Mapping[str, Any]) -> None:
-    """Raise ApiError for a number that is not written as JSON has it: pydantic reads `1_0` too."""
+    """Raise ApiError for a number, or a truth value, that is not written as JSON has it: pydantic
+    reads `1_0` and `yes` too.
+    """
     for name, text in given.items():
         value = getattr(found, name)
-        is_number = isinstance(value, float | int) and not isinstance(value, bool)
-        if is_number and not NUMBER.fullmatch(text):
-            raise ApiError(400, f"{name}: Input should be a number, written as in JSON", name,
+        is_truth = isinstance(value, bool)
+        kind, pattern = ("true or false", TRUTH) if is_truth else ("a number", NUMBER)
+        if isinstance(value, float | int) and not pattern.fullmatch(text):
+            raise ApiError(400, f"{name}: Input should be {kind}, written as in JSON", name,
                            "invalid_value")  # fmt: skip
 
 
@@ -95,8 +100,8 @@ def _as_text(value: Any) -> str:
 
 
 def _not_that(name: str, value: Any, only: tuple[Any, ...]) -> ApiError:
-    shown = "a file" if isinstance(value, bytes) else repr(value)[:MOST_SHOWN]
-    can = f"what can be is {' or '.join(map(repr, only))}" if only else "leave it out"
+    shown = "a file" if isinstance(value, bytes) else json.dumps(value)[:MOST_SHOWN]
+    can = f"what can be is {' or '.join(map(json.dumps, only))}" if only else "leave it out"
     return ApiError(400, f"{name} {shown}: this server has no such thing; {can}", name,
                     "unsupported_value")  # fmt: skip
 
@@ -140,6 +145,10 @@ def _words(error: Mapping[str, Any]) -> str:
     """Return what an error is, in the words of who sends JSON."""
     if error["type"] in ("model_type", "model_attributes_type"):
         return "Input should be an object"
+    if error["type"] == "extra_forbidden":
+        return "this is not read here: leave it out"
+    if error["type"] == "too_long":
+        return f"at most {error['ctx']['max_length']} can be here"
     if error["type"] == "union_tag_invalid":
         return (
             f"{error['ctx']['tag'][:MOST_SHOWN]!r}: what can be is {error['ctx']['expected_tags']}"

@@ -14,7 +14,8 @@ MOST_PIECES = 100_000  # of 16 million pixels a GIF has some 65,000, and a PNG 6
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 JPEG_SCAN, JPEG_END = 0xDA, 0xD9
 ALONE = (0x01, 0xD8, JPEG_END)  # markers of a JPEG behind which no length stands
-GIF_EXTENSION, GIF_IMAGE = 0x21, 0x2C
+GIF_EXTENSION, GIF_IMAGE, GIF_END = 0x21, 0x2C, b";"
+PNG_END = b"IEND"
 
 
 def is_sound(content: bytes, kind: str) -> bool:
@@ -28,6 +29,17 @@ def is_sound(content: bytes, kind: str) -> bool:
         if num_pieces > MOST_PIECES or num_scans > MOST_SCANS:
             return False
     return True
+
+
+def is_whole(content: bytes, kind: str) -> bool:
+    """Return whether a sound PNG or GIF goes on to its end, without which Pillow opens them."""
+    if kind == "GIF":
+        return content.rstrip(b"\0").endswith(GIF_END)
+    at, last = 8, b"" if kind == "PNG" else PNG_END
+    while last != PNG_END and at + 12 <= len(content):
+        last = content[at + 4 : at + 8]
+        at += 12 + int.from_bytes(content[at : at + 4])
+    return last == PNG_END and at <= len(content)
 
 
 def _segments(content: bytes) -> Iterator[int]:
@@ -47,7 +59,7 @@ def _segments(content: bytes) -> Iterator[int]:
 def _chunks(content: bytes) -> Iterator[int]:
     """Yield where each chunk of a PNG begins, as far as there are any."""
     at = 8
-    while at + 8 <= len(content) and content[at + 4 : at + 8] != b"IEND":
+    while at + 8 <= len(content) and content[at + 4 : at + 8] != PNG_END:
         yield at
         at += 12 + int.from_bytes(content[at : at + 4])
 

@@ -111,6 +111,8 @@ async def edit(request: Request) -> Response:
         opened = [await server.shown(one, asked.field, client) for one in given]
     shown = tuple(Image(one.pixels, role="user") for one in opened)
     notes = tuple(f"image {n}: {note}" for n, one in enumerate(opened) for note in one.notes)
+    if notes and asked.size == "auto":
+        notes += (f"the edit has {server.size_of('auto')} pixels, as this model draws",)
     return await _draw(request, server, client, asked, shown, notes, "image_edit")
 
 

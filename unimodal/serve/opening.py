@@ -17,7 +17,7 @@ from unimodal.tokenizer.signatures import stream_kind
 
 from ..model import Model
 from .errors import ApiError
-from .image_pieces import is_sound
+from .image_pieces import is_sound, is_whole
 from .limits import Limits
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF")
@@ -72,6 +72,11 @@ def opened(content: bytes, model: Model, limits: Limits, param: str) -> OpenedIm
         raise ApiError(
             400, "the image file is in far more pieces than an image needs: save it anew, as a"
             " plain PNG or JPEG", param, "invalid_image",
+        )  # fmt: skip
+    if not is_whole(content, kind.name):
+        raise ApiError(
+            400, f"the image is damaged or truncated: its file lacks the end of a {kind.name}",
+            param, "invalid_image",
         )  # fmt: skip
     try:
         width, height = image_size(content)

@@ -99,15 +99,26 @@ class Server:
         """
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if name.lower() not in NAMES or origin not in (None, f"http://{host}"):
+        if name.lower() not in NAMES:
             raise ApiError(
                 403, "without API keys this server answers programs of its own machine alone:"
                 " name it 127.0.0.1 or localhost", code="wrong_host",
             )  # fmt: skip
+        if origin not in (None, f"http://{host}"):
+            raise ApiError(
+                403, f"without API keys this server answers no scripts of other pages, and this one"
+                f" comes from one (Origin: {origin[:80]!a}): its own is at http://{host}",
+                code="wrong_origin",
+            )  # fmt: skip
 
     @asynccontextmanager
     async def body(self, request: Request, client: str, forms: bool = False) -> AsyncIterator[Body]:
-        """Read the body of a client's request and hold its room until its images are opened."""
+        """Read the body of a client's request and hold its room until its images are opened; raise
+        ApiError where the address has settings, which nobody would read.
+        """
+        if name := next(iter(request.query_params), None):
+            raise ApiError(400, f"{name[:80]!a}: settings are read from the body, none from the"
+                           " address", name[:80], "unknown_parameter")  # fmt: skip
         with self._room.taken(length_of(request, self.limits), client):
             yield await read_body(request, self.limits, forms)
 

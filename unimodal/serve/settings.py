@@ -11,7 +11,7 @@ from typing import Any
 from ..candidates import MAX_CANDIDATES, seed_of
 from ..grammar import Modality
 from ..model import Model
-from ..sampling import Sampling
+from ..sampling import Sampling, SettingError
 from ..terminal import temperatures
 from .errors import ApiError
 from .fields import Fields
@@ -118,10 +118,10 @@ class Settings(Fields):
         """Return the sampling of each of n replies, of its first candidate; raise ApiError for what
         the model's image head does not have.
         """
-        if most is not None and not 1 <= most.number <= model.context:
+        if most is not None and not 1 <= most.number <= model.usable_context:
             raise ApiError(
                 400, f"{most.number} tokens at most: this model's context takes from 1 to"
-                f" {model.context:,}", most.field, "invalid_value",
+                f" {model.usable_context:,}", most.field, "invalid_value",
             )  # fmt: skip
         first = self._sampling(model)
         if most is not None:
@@ -140,27 +140,19 @@ class Settings(Fields):
         }
         try:
             return _changed(model, changes.values())
-        except ValueError as error:
-            wrong = [name for name in changes if _would_do_without(model, changes, name)]
-            param = wrong[0] if wrong else None
-            raise ApiError(400, str(error), param, "invalid_value") from error
+        except SettingError as error:
+            field_of = {key: field for field, keys in changes.items() for key in keys}
+            wrong = {field_of[key] for key in error.problems}
+            param = wrong.pop() if len(wrong) == 1 else None
+            raise ApiError(400, error.said(field_of), param, "invalid_value") from error
 
 
 def _changed(model: Model, changes: Iterable[Mapping[str, Any]]) -> Sampling:
-    """Return the model's sampling with what is given; raise ValueError where it cannot be."""
+    """Return the model's sampling with what is given; raise SettingError where it cannot be."""
     given = {name: value for one in changes for name, value in one.items() if value is not None}
     sampling = replace(model.sampling, **given)
     sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
     return sampling
-
-
-def _would_do_without(model: Model, changes: Mapping[str, Mapping[str, Any]], field: str) -> bool:
-    """Return whether one field alone is wrong."""
-    try:
-        _changed(model, [change for name, change in changes.items() if name != field])
-    except ValueError:
-        return False
-    return True
 
 
 def check_length(num_characters: int, param: str, limits: Limits) -> None:

@@ -120,6 +120,20 @@ def test_what_is_made_smaller_is_told_of_as_it_is(chat: ChatPage, mode: str) -> 
     assert notes == [laid, resized][mode == "RGB" :]
 
 
+def test_no_more_images_are_taken_than_a_message_may_have(browser: Any, shipped: Model) -> None:
+    with serving(shipped, max_images=2) as small, opened(browser, small) as chat:
+        file = base64.b64encode(png()).decode()
+        for number in range(3):
+            chat.page.evaluate(DROP, [file, f"{number}.png", "drop"])
+            chat.page.locator("#given img").nth(min(number, 1)).wait_for()
+        told = "2.png was left out: 2 images are the most."
+        chat.page.get_by_text(told).wait_for()
+        assert chat.page.locator("#given img").count() == 2
+        chat.page.get_by_role("button", name="Remove 0.png").click()
+        chat.page.evaluate(DROP, [file, "3.png", "drop"])
+        chat.page.get_by_role("button", name="Remove 3.png").wait_for()
+
+
 def test_long_conversations_are_cut_at_whole_turns(browser: Any, shipped: Model) -> None:
     with (
         serving(shipped, memory_bytes=2**28, max_images=2) as small,

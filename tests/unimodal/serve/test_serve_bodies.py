@@ -51,8 +51,10 @@ def test_a_form_that_was_cut_is_refused(small: Served, ending: bytes) -> None:
 
 
 @pytest.mark.parametrize("name, text", [("seed", "1_0"), ("seed", " 7"), ("guidance", "inf"),
-                                        ("guidance", "1_0.5"), ("n", "+1")])  # fmt: skip
-def test_numbers_of_forms_are_those_of_json(small: Served, name: str, text: str) -> None:
+                                        ("guidance", "1_0.5"), ("n", "+1"),
+                                        ("stream", "yes"), ("stream", "1"),
+                                        ("stream", "True")])  # fmt: skip
+def test_numbers_and_truth_of_forms_are_those_of_json(small: Served, name: str, text: str) -> None:
     status, answer = small.form(IMAGES, [("prompt", "a red circle"), (name, text)])
     assert status == 400 and answer["error"]["param"] == name, "python would read most of them"
 
@@ -155,7 +157,7 @@ CONTENT: list[tuple[Any, str, str]] = [
     ([{"type": "text"}], "messages.0.content.0.text", "required"),
     ([{"type": "text", "text": 5}], "messages.0.content.0.text", "valid string"),
     ([{"type": "text", "text": "a", "image_url": 1}], "messages.0.content.0.image_url",
-     "not permitted"),
+     "not read here"),
     ([{"type": "image_url"}], "messages.0.content.0.image_url", "required"),
     ([{"type": "image_url", "image_url": {}}], "messages.0.content.0.image_url.url", "required"),
     ([{"type": "image_url", "image_url": {"url": "a", "detail": "high"}}],
@@ -168,7 +170,7 @@ INPUT: list[tuple[Any, str, str]] = [
     ({"input": [{"type": "image_generation_call", "id": "a"}]}, "input.0.result", "required"),
     ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
      "input.0.content.0.image_url", "required"),
-    ({"input": [{"role": "user", "content": "a", "name": "b"}]}, "input.0.name", "not permitted"),
+    ({"input": [{"role": "user", "content": "a", "name": "b"}]}, "input.0.name", "not read here"),
     ({"input": "a", "tool_choice": "b"}, "tool_choice", "'auto', 'none' or 'required'"),
     ({"input": "a", "tool_choice": {"type": "b"}}, "tool_choice.type", "'image_generation'"),
 ]  # fmt: skip

@@ -49,7 +49,7 @@ WITHOUT_EFFECT: list[tuple[str, dict[str, Any], str, str]] = [
     (EDITS, edit(images=[{"image_url": "http://a/"}]), "images", "no address"),
     (EDITS, edit(image="http://a/"), "image", "no address"),
     (IMAGES, edit(partial_images=2), "partial_images", "2: 0 is what can be without stream"),
-    (CHAT, ask(IMAGE | {"role": "user"}), "messages.0.type", "not permitted"),
+    (CHAT, ask(IMAGE | {"role": "user"}), "messages.0.type", "not read here"),
 ]  # fmt: skip
 
 

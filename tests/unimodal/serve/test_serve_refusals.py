@@ -83,17 +83,23 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
     ("unknown field", IMAGES, DRAW | {"sead": 1}, 400, "sead", "What is read here: .*seed"),
     ("unknown field", CHAT, ask(guidanse=3), 400, "guidanse", "What is read here: .*guidance"),
     ("unknown field", CHAT, {"messages": [{"role": "user", "content": "hi", "name": "x"}]}, 400,
-     "messages.0.name", "not permitted"),
-    ("no such effect", IMAGES, DRAW | {"quality": "hd"}, 400, "quality", "what can be is 'auto'"),
+     "messages.0.name", "not read here: leave it out"),
+    ("no such effect", IMAGES, DRAW | {"quality": "hd"}, 400, "quality",
+     'quality "hd": .* what can be is "auto"$'),
+    ("no such effect", CHAT, ask(store=True), 400, "store", "store true: .* what can be is false$"),
+    ("unknown field", IMAGES + "?seed=7", DRAW, 400, "seed", "settings are read from the body"),
     ("no such effect", IMAGES, DRAW | {"response_format": "url"}, 400, "response_format",
-     "what can be is 'b64_json'"),
+     'what can be is "b64_json"'),
     ("no such effect", EDITS, DRAW | {"image": data_url(png()), "mask": "x"}, 400, "mask",
      "leave it out"),
     ("no such effect", CHAT, ask(tools=[{"type": "function"}]), 400, "tools", "what can be is"),
     ("no such effect", CHAT, ask(logprobs=True, stream=True), 400, "logprobs", "whole answer"),
     ("number", CHAT, ask(logprobs=True, top_logprobs=21), 400, "top_logprobs", "from 0 to 20"),
     ("number", CHAT, ask(top_logprobs=2), 400, "top_logprobs", "with logprobs: true"),
-    ("no such effect", IMAGES, DRAW | {"steps": 20}, 400, "steps", "has no image_steps"),
+    ("no such effect", IMAGES, DRAW | {"steps": 20}, 400, "steps",
+     "^steps 20: the image head next_code has none; leave it out$"),
+    ("a temperature below 0", IMAGES, DRAW | {"temperature": -1}, 400, "temperature",
+     "^temperature -1.0: a number of at least 0 is wanted$"),
     ("size", IMAGES, DRAW | {"size": "1024x1024"}, 400, "size", "this model draws 16x24"),
     ("size", IMAGES, DRAW | {"size": "../16x24"}, 400, "size", "this model draws 16x24"),
     ("number", IMAGES, DRAW | {"n": 0}, 400, "n", "from 1 to 8"),
@@ -159,6 +165,10 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
     ("image", CHAT, with_image(data_url(bomb(7000))), 400, "messages.0", "16,000,000 are the most"),
     ("image", CHAT, with_image(data_url(saved("TIFF"))), 400, "messages.0", "are opened"),
     ("image", CHAT, with_image(data_url(saved("ICO"))), 400, "messages.0", "are opened"),
+    ("cut image", CHAT, with_image(data_url(png()[:-1])), 400, "messages.0", "the end of a PNG"),
+    ("cut image", CHAT, with_image(data_url(png()[:-12])), 400, "messages.0", "the end of a PNG"),
+    ("cut image", CHAT, with_image(data_url(saved("GIF")[:-1])), 400, "messages.0",
+     "the end of a GIF"),
     ("cut image", CHAT, with_image(data_url(saved("JPEG")[:-400])), 400, "messages.0", "truncated"),
     ("cut image", CHAT, with_image(data_url(saved("WEBP")[:60])), 400, "messages.0", "damaged"),
     ("cut image", CHAT, with_image(data_url(saved("GIF")[:60])), 400, "messages.0", "truncated"),
@@ -290,9 +300,15 @@ def test_routes_methods_and_types(small: Served) -> None:
 
 
 def test_pages_elsewhere_cannot_use_a_server_without_keys(small: Served) -> None:
-    for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
+    own = f"http://127.0.0.1:{small.port}"
+    for headers, code, said in (
+        ({"Host": "evil.example"}, "wrong_host", "name it 127.0.0.1 or localhost"),
+        ({"Origin": "https://evil.example"}, "wrong_origin", f"its own is at {own}"),
+        ({"Origin": "http://127.0.0.1:3"}, "wrong_origin", "Origin: 'http://127.0.0.1:3'"),
+    ):
         status, answer = small.ask(IMAGES, DRAW, **headers)
         assert status == 403 and answer["error"]["type"] == "permission_error"
+        assert answer["error"]["code"] == code and said in answer["error"]["message"]
     assert small.ask(IMAGES, DRAW, Origin=f"http://127.0.0.1:{small.port}")[0] == 200
 
 

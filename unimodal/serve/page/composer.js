@@ -10,6 +10,7 @@ export class Composer {
     this.words = byId("words");
     this.boxes = boxes;
     this.images = [];
+    this.most = Infinity; // images of a message, once the server has told
     this.tell = tell;
     byId("composer").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -46,6 +47,10 @@ export class Composer {
   async give(files) {
     const problems = [];
     for (const file of files) {
+      if (this.images.length >= this.most) {
+        problems.push(`${file.name} was left out: ${this.most} images are the most.`);
+        continue;
+      }
       try {
         this.add(await given(file), file.name);
       } catch (error) {

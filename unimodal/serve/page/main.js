@@ -267,6 +267,7 @@ async function meet() {
   byId("change-key").hidden = !api.key;
   settings.offer(model);
   boxes.offer(model);
+  composer.most = model.max_images;
   const draws = model.sizes.length > 0;
   const sizes = model.sizes.map((size) => size.replace("x", " × ")).join(", ");
   const head = model.image_head.replaceAll("_", " ");
