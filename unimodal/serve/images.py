@@ -111,8 +111,9 @@ async def edit(request: Request) -> Response:
         opened = [await server.shown(one, asked.field, client) for one in given]
     shown = tuple(Image(one.pixels, role="user") for one in opened)
     notes = tuple(f"image {n}: {note}" for n, one in enumerate(opened) for note in one.notes)
-    if notes and asked.size == "auto":
-        notes += (f"the edit has {server.size_of('auto')} pixels, as this model draws",)
+    drawn = server.size_of(asked.size)
+    if asked.size == "auto" and any(f"{one.size[0]}x{one.size[1]}" != drawn for one in opened):
+        notes += (f"the edit has {drawn} pixels: this model draws no others",)
     return await _draw(request, server, client, asked, shown, notes, "image_edit")
 
 

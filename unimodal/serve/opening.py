@@ -30,11 +30,12 @@ ONLY_FRAME = "frames is used"  # what pixels.py notes of an animation
 class OpenedImage:
     """An image of the size that the model is given, and what was done to it.
 
-    pixels: uint8 (H, W, 3).
+    pixels: uint8 (H, W, 3). size: of the file's image, width and height.
     """
 
     pixels: np.ndarray
     notes: tuple[str, ...]
+    size: tuple[int, int]
 
 
 def content_of(url: str, param: str, fetches: bool = False) -> bytes:
@@ -95,4 +96,4 @@ def opened(content: bytes, model: Model, limits: Limits, param: str) -> OpenedIm
             400, "the image is animated: send the frame that is meant, as PNG or JPEG",
             param, "invalid_image",
         )  # fmt: skip
-    return OpenedImage(pixels, tuple(notes))
+    return OpenedImage(pixels, tuple(notes), (width, height))

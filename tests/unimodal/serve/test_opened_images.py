@@ -7,7 +7,7 @@ from unimodal.serve.opening import OpenedImage
 
 
 def image(value: int, side: int = 8) -> OpenedImage:
-    return OpenedImage(np.full((side, side, 3), value, np.uint8), (f"note {value}",))
+    return OpenedImage(np.full((side, side, 3), value, np.uint8), (f"note {value}",), (side, side))
 
 
 def test_the_latest_are_found_by_their_bytes() -> None:

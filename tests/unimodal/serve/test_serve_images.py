@@ -131,8 +131,9 @@ def test_the_openai_client_edits_by_a_form(served: Served, shipped: Model) -> No
     )
     reply = unimodal.Chat(shipped, seed=4)("make it blue", [io.BytesIO(file)], modality="image")
     assert np.array_equal(pixels(answer.data[0].b64_json), np.asarray(reply.images[0]))
-    (note,) = answer.model_extra["notes"]
+    note, why = answer.model_extra["notes"]
     assert note.startswith("image 0: resized and cropped from 96 x 64 to 64 x 64 pixels")
+    assert why == "the edit has 64x64 pixels: this model draws no others"
 
 
 def test_a_stream_shows_the_image_while_it_is_drawn(served: Served) -> None:

@@ -180,7 +180,7 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
      "the last message is the user's"),
     ("stored", RESPONSES, {"input": "a", "previous_response_id": "resp_1"}, 400,
      "previous_response_id", "leave it out"),
-    ("stored", RESPONSES, {"input": "a", "store": True}, 400, "store", "what can be is False"),
+    ("stored", RESPONSES, {"input": "a", "store": True}, 400, "store", "what can be is false"),
     ("picture", RESPONSES, {"instructions": "be brief", "input": [
         {"role": "user", "content": "a"}, {"role": "user", "content": [
             {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}]},

@@ -69,7 +69,7 @@ def test_a_stream_is_the_whole_in_events(drawing_model: Model) -> None:
 @pytest.mark.parametrize(
     ("body", "param", "way_out"),
     [
-        ({"input": "a", "store": True}, "store", "what can be is False"),
+        ({"input": "a", "store": True}, "store", "what can be is false"),
         ({"input": "a", "previous_response_id": "resp_1"}, "previous_response_id", "leave it out"),
         ({"input": "a", "tools": [{"type": "web_search"}]}, "tools.0.type", "image_generation"),
         ({"input": "a", "tool_choice": "required"}, "tool_choice", "give tools"),
