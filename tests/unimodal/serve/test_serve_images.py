@@ -174,6 +174,25 @@ def test_a_file_says_where_it_comes_from(small: Served, tiny_model: Model) -> No
     assert again == [drawn["b64_json"]] != other, "without a seed there is another one each time"
 
 
+@pytest.mark.parametrize("names", [("image",), ("image[]", "image[]")])
+def test_what_open_webui_sends_to_edit(small: Served, names: tuple[str, ...]) -> None:
+    """As its router writes a form with aiohttp, whose texts name their type (open-webui #20639)."""
+    texts = {"model": "tiny", "prompt": PROMPT, "n": "1", "size": "16x24"}
+    form = b"".join(
+        b"--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; "
+        b'name="%b"\r\n\r\n%b\r\n' % (name.encode(), text.encode())
+        for name, text in (texts | {"response_format": "b64_json"}).items()
+    )
+    for number, name in enumerate(names):
+        form += (
+            b"--b\r\nContent-Type: image/png\r\nContent-Disposition: form-data; "
+            b'name="%b"; filename="%d.png"\r\n\r\n' % (name.encode(), number)
+        ) + png(seed=number) + b"\r\n"  # fmt: skip
+    kind = "multipart/form-data; boundary=b"
+    status, _, answer = small.send("POST", EDITS, form + b"--b--\r\n", Content_Type=kind)
+    assert status == 200 and len(json.loads(answer)["data"]) == 1
+
+
 def test_models_and_settings_that_are_one(small: Served, tiny_model: Model) -> None:
     openai = pytest.importorskip("openai")
     client = openai.OpenAI(base_url=small.url, api_key="none", max_retries=0)
