@@ -141,7 +141,7 @@ class Session:
 
     def _play(self, request: str, events: Iterator[ChatEvent]) -> None:
         """Show a reply and save its images, named by the request."""
-        gallery = Gallery(self.output, request)
+        gallery = Gallery(self.output, request, self.chat.model.hash)
 
         def keep(image: Image.Image, seed: int) -> Path | None:
             try:

@@ -159,7 +159,7 @@ def answer(
     modality, boxes: as for Chat.stream.
     """
     screen = Screen(Console(stderr=as_json))
-    gallery = Gallery(output, prompt)
+    gallery = Gallery(output, prompt, chat.model.hash)
     reply = screen.play(chat.stream(prompt, images, modality, boxes), gallery.add)
     if as_json:
         paths = [str(path.resolve()) for path in gallery.paths]

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import astuple, replace
 from html import escape
 from itertools import count
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from . import document as documents
 from .atomic import is_full, replacing, write_bytes
 from .codes_file import read_codes, write_codes
 from .document import Box, Document, Part, Text
+from .provenance import provenance
 
 if TYPE_CHECKING:
     from .model import Model
@@ -44,10 +46,15 @@ PAGE = """<!doctype html>
 """
 
 
-def png_bytes(image: Image.Image) -> bytes:
-    """Return the image as a PNG file; equal pixels give equal bytes."""
+def png_bytes(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
+    """Return the image as a PNG file with these texts, by their keywords; equal pixels and texts
+    give equal bytes.
+    """
+    noted = PngImagePlugin.PngInfo()
+    for keyword, text in (texts or {}).items():
+        noted.add_text(keyword, text)
     stream = io.BytesIO()
-    image.save(stream, "PNG")
+    image.save(stream, "PNG", pnginfo=noted)
     return stream.getvalue()
 
 
@@ -93,7 +100,8 @@ class Gallery:
     first image is written to, in place of what is there; others are numbered.
     """
 
-    def __init__(self, output: Path, request: str) -> None:
+    def __init__(self, output: Path, request: str, model_hash: str) -> None:
+        self._request, self._model_hash = request, model_hash
         self.slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MAX_SLUG].strip("-") or "image"
         self.file = output if names_image(output) else None
         self.directory = output if self.file is None else output.parent
@@ -102,12 +110,15 @@ class Gallery:
     def add(self, image: Image.Image, seed: int) -> Path:
         """Save an image and return its path; raise ValueError where that cannot be done."""
         stem = f"{self.slug}-seed-{seed}" if self.file is None else self.file.stem
+        texts = provenance(self._model_hash, self._request, seed)
         try:
             is_first = not self.paths
-            path = self.file if self.file and is_first else self._free(stem, png_bytes(image))
+            path = (
+                self.file if self.file and is_first else self._free(stem, png_bytes(image, texts))
+            )
         except OSError as error:  # a folder of that name, or a file that nobody may read
             raise ValueError(f"cannot save the image: {error}") from error
-        save_image(image, path)
+        save_image(image, path, texts)
         self.paths.append(path)
         return path
 
@@ -122,11 +133,13 @@ class Gallery:
         )
 
 
-def save_image(image: Image.Image, path: Path) -> None:
-    """Write a PNG and make the folders above it; raise ValueError where that cannot be done."""
+def save_image(image: Image.Image, path: Path, texts: Mapping[str, str] | None = None) -> None:
+    """Write a PNG, with texts as `png_bytes` has them, and make the folders above it; raise
+    ValueError where that cannot be done.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, png_bytes(image))
+        write_bytes(path, png_bytes(image, texts))
     except OSError as error:
         raise ValueError(
             f"cannot save the image {path}: {error.strerror or error}; {_way_out(error)}"

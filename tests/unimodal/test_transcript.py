@@ -1,5 +1,6 @@
 """Drawings and conversations as files: nothing is written over, and a full disk is said."""
 
+import hashlib
 import json
 import re
 
@@ -17,10 +18,16 @@ from unimodal.transcript import Gallery, save_conversation, save_image
 
 def test_equal_images_of_one_reply_are_two_files(tmp_path):
     for _ in range(2):
-        gallery = Gallery(tmp_path, "twice!")
+        gallery = Gallery(tmp_path, "twice!", "ab12")
         paths = [gallery.add(sample_image((4, 4)), seed=5) for _ in range(2)]
         assert [path.name for path in paths] == ["twice-seed-5.png", "twice-seed-5-2.png"]
         assert len(files(tmp_path)) == 2
+    assert PILImage.open(paths[0]).info == {
+        "Software": "unimodal",
+        "unimodal:model": "ab12",
+        "unimodal:prompt-sha256": hashlib.sha256(b"twice!").hexdigest(),
+        "unimodal:seed": "5",
+    }
 
 
 def test_space_is_asked_for_only_where_it_lacks(tmp_path):

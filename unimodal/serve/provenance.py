@@ -4,15 +4,15 @@ No time is in them: the same request gives the same bytes, but for a signature (
 """
 
 import base64
-import hashlib
-import io
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from .. import document
 from ..boxes import spelled
 from ..document import Document
+from ..provenance import provenance
+from ..transcript import png_bytes
 from .job import Job
 from .server import Server
 
@@ -30,16 +30,9 @@ def words_of(asked: Document, size: tuple[int, int]) -> str:
 
 def png_of(pixels: np.ndarray, job: Job, model_hash: str) -> bytes:
     """Return an image, uint8 (H, W, 3), that a job drew as a PNG file with its provenance."""
-    noted = PngImagePlugin.PngInfo()
     height, width, _ = pixels.shape
     words = words_of(job.document, (width, height))
-    noted.add_text("Software", "unimodal")
-    noted.add_text("unimodal:model", model_hash)
-    noted.add_text("unimodal:prompt-sha256", hashlib.sha256(words.encode()).hexdigest())
-    noted.add_text("unimodal:seed", str(job.sampling.seed))
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", pnginfo=noted)
-    return stream.getvalue()
+    return png_bytes(Image.fromarray(pixels), provenance(model_hash, words, job.sampling.seed))
 
 
 def base64_of(pixels: np.ndarray, job: Job, server: Server) -> str:
