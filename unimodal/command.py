@@ -220,7 +220,10 @@ def chat(named: Path | None, model: Path | None, **options: Any) -> None:
 @main.command()
 @click.argument("model", type=PATH, required=False)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
-@click.option("--port", type=int, default=8000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True,
+    help="0 takes a free one.",
+)  # fmt: skip
 @click.option("--name", help="What clients call the model [default: its folder's name].")
 @click.option(
     "--keys", type=PATH, help="File of API keys, one a line; UNIMODAL_API_KEYS has more, by commas."
