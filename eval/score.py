@@ -33,6 +33,8 @@ SCORERS = {  # packages that some evaluations compute with, told where they are 
 }  # fmt: skip
 
 
+SEAL = "sha256"  # the key of a result file
+
 Prediction = dict[str, Any]
 """What a request asked, what the model answered and what that is worth; every value is JSON.
 
@@ -104,13 +106,16 @@ def commit() -> str | None:
 
 
 def write(path: str | Path, report: dict[str, Any]) -> None:
-    """Write a report (nested `scores` of `Estimate`, `recipe`, `predictions`) as JSON, in one step.
+    """Write a report (nested `scores` of `Estimate`, `recipe`, `predictions`) as JSON, in one step,
+    with the SHA-256 of all of it, by which `read_result` knows what was cut or altered since.
 
     Each prediction has a line of its own. What cannot be written (no permission, full disk) is an
     OSError that names the file, and an older file stays as it was.
     """
     assert {"scores", "recipe", "predictions"} <= set(report), f"a report of only {sorted(report)}"
+    report = {name: value for name, value in report.items() if name != SEAL}
     head = {name: value for name, value in report.items() if name != "predictions"}
+    head[SEAL] = digest([json.loads(_json(report))])
     lines = ",\n".join(f"  {_json(prediction)}" for prediction in report["predictions"])
     text = f'{_json(head, indent=1)[:-2]},\n "predictions": [\n{lines}\n ]\n}}\n'
     path = Path(path)

@@ -41,6 +41,7 @@ def score_(
     unimodal eval score judged dpg.jsonl
     unimodal eval score vqav2 answers.json --data vqav2
     """
+    from .overlap import with_overlap
     from .results.shown import show
 
     if name in KEPT:
@@ -59,6 +60,7 @@ def score_(
         report = scored_answers(
             task_of(name), source, predictions[0], EVAL_SEED if seed is None else seed
         )
+    report = with_overlap(report, None)  # the shards are not looked at here
     recipe = report["recipe"]
     show(f"{recipe['evaluation']}: {recipe['task']}", report, json, markdown)
 

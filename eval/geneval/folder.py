@@ -122,6 +122,7 @@ def read_folder(root: Path, prompts: Sequence[Prompt] | None = None) -> Drawn:
         if there[number] != prompt:
             raise ValueError(f"{folders[number] / METADATA} is not of the prompt {prompt.text!r}")
     files = tuple(_samples(folders[number]) for number in range(number_of))
+    _check_links(root, files)
     drawn = Drawn(root, there, files, _recipe(root))
     _check_counts(drawn)
     if drawn.recipe.get("prompts") not in (None, prompts_hash(there)):
@@ -141,6 +142,16 @@ def _folders(root: Path) -> dict[int, Path]:
                 raise ValueError(f"{one} and {found[int(one.name)]} are the same prompt: keep one")
             found[int(one.name)] = one
     return found
+
+
+def _check_links(root: Path, files: Sequence[Sequence[Path]]) -> None:
+    """Raise ValueError for a link by which an image lies outside of the folder."""
+    inside = root.resolve()
+    for file in (one for of_prompt in files for one in of_prompt):
+        if not file.resolve().is_relative_to(inside):
+            raise ValueError(
+                f"{file} is a link that leads out of {root}: copy the image there, if it is meant"
+            )
 
 
 def _check_counts(drawn: Drawn) -> None:

@@ -3,7 +3,8 @@
 In: files that `--json` wrote, or files of `--predictions`. Out: `Result`s.
 
 1. A result file holds scores, recipe and predictions. A number that is not finite, an interval that
-   does not hold its value and a key that is missing are errors that name the file.
+   does not hold its value, a key that is missing, and another hash than the file's own are errors
+   that name the file.
 2. A file of predictions is gone on with until its run is finished: what `eval vqa` kept is judged
    again, what `eval scenes` and `eval things` kept has its verdicts. It has no scores.
 """
@@ -18,7 +19,7 @@ from typing import Any
 
 from ..intervals import Estimate
 from ..predictions import read_predictions
-from ..score import Prediction
+from ..score import SEAL, Prediction, digest
 
 FIELDS = ("value", "low", "high", "n")  # of an estimate
 NEEDED = ("scores", "recipe", "predictions")
@@ -65,6 +66,11 @@ def read_result(path: Path) -> Result:
     if not _is_result(stored):
         missing = [name for name in NEEDED if not isinstance(stored, dict) or name not in stored]
         raise ValueError(f"{path} is no result of `unimodal eval`: it has no {', '.join(missing)}")
+    if stored.pop(SEAL, None) not in (None, digest([stored])):
+        raise ValueError(
+            f"{path} was cut or altered since it was written: its {SEAL} is that of other scores, "
+            "recipe or predictions; run the evaluation again"
+        )
     recipe, predictions = stored["recipe"], stored["predictions"]
     if not isinstance(recipe, dict) or not isinstance(recipe.get("evaluation"), str):
         raise ValueError(f"{path}: its recipe does not say what was evaluated")

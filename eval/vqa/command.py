@@ -62,7 +62,8 @@ def source_of(data: Path, images: Path | None, split: str | None):
 @click.option("--target-pixels", type=click.IntRange(1), help="Of an image [default: the model's].")
 @click.option("--max-aspect-ratio", type=FiniteRange(1),
               help="Of an image, which is cropped to it; 1: squares [default: 4].")  # fmt: skip
-@click.option("--predictions", type=OUT_FILE, help="Keep answers here as they come; resume.")
+@click.option("--predictions", type=OUT_FILE, help="Keep answers here as they come; resume. Rank 1"
+              " of 3 keeps those of FILE.jsonl in FILE.1-of-3.jsonl.")  # fmt: skip
 @click.option("--rank", envvar="RANK", default=0, help="Of this process [env RANK; default: 0].")
 @click.option("--ranks", envvar="WORLD_SIZE", default=1, type=click.IntRange(1),
               help="Processes that share the work [env WORLD_SIZE; default: 1].")  # fmt: skip

@@ -135,6 +135,11 @@ def spoil(root: Path, how: str) -> None:
         copytree(root / "00001", root / "1")
     elif how == "a folder far off":
         (root / "99999999999").mkdir()
+    elif how == "a link":
+        secret = root.parent / "secret.png"
+        secret.write_bytes(sample_file(root, 1, 1).read_bytes())
+        sample_file(root, 1, 1).unlink()
+        sample_file(root, 1, 1).symlink_to(secret)
     elif how == "another prompt":
         (root / "00001/metadata.jsonl").write_text(json.dumps(PROMPTS[0].json()))
     else:
@@ -149,6 +154,7 @@ def spoil(root: Path, how: str) -> None:
         ("one image more", "00001 has 3 of 2 images: take .*png and what follows it away"),
         ("no prompt", "metadata.jsonl is missing"),
         ("no text", "metadata.jsonl is no UTF-8"),
+        ("a link", "0001.png is a link that leads out of"),
         ("a prompt twice", "are the same prompt"),
         ("another prompt", "is not of the prompt"),
         ("a folder more", "has a folder 3, but there are 3 prompts"),

@@ -143,9 +143,10 @@ def a(tmp_path) -> Path:
 
 
 def spoil(path: Path, change, name: str = "spoiled") -> Path:
-    """Write a JSON file with a change made to what it holds."""
+    """Write a JSON file with a change made to what it holds, as one without a hash of its own."""
     stored = json.loads(path.read_text())
     change(stored)
+    stored.pop("sha256", None)
     spoiled = path.with_name(f"{name}.json")
     spoiled.write_text(json.dumps(stored))
     return spoiled
@@ -185,6 +186,33 @@ def test_a_run_that_was_stopped_is_refused(a, tmp_path):
 def test_altered_predictions_are_refused(a):
     altered = spoil(a, lambda stored: stored["predictions"][3].update(prompt="draw a cat"))
     refused(a, altered, "was altered")
+
+
+def test_a_result_that_was_edited_by_hand_is_refused(a: Path, tmp_path: Path) -> None:
+    """By the page and by comparisons, whatever was edited: a score, a verdict, the recipe."""
+
+    def flip(stored):
+        first = stored["predictions"][0]
+        first["right"] = not first["right"]
+
+    changes = (
+        flip,
+        lambda stored: stored["predictions"].pop(),
+        lambda stored: stored["scores"]["drawing"]["overall"].update(n=10**6),
+        lambda stored: stored["recipe"].update(model="0" * 64),
+    )
+    for change in changes:
+        stored = json.loads(a.read_text())
+        change(stored)
+        edited = tmp_path / "edited.json"
+        edited.write_text(json.dumps(stored))
+        refused(a, edited, "edited.json was cut or altered since it was written")
+        with pytest.raises(ValueError, match="cut or altered"):
+            read_result(edited)
+    assert read_result(a).scores, "it is as it was"
+    moved = tmp_path / "moved.json"
+    moved.write_text(json.dumps(json.loads(a.read_text()), indent=4))  # another layout
+    assert read_result(moved).scores == read_result(a).scores
 
 
 def test_predictions_of_another_shape_are_refused(a, tmp_path):
