@@ -144,7 +144,7 @@ def test_large_canvases_have_large_images():
 def test_a_mix_without_sense_is_refused():
     with pytest.raises(ValueError, match="seen_weight"):
         Mix(seen_weight=-1)
-    with pytest.raises(ValueError, match="at least one kind"):
+    with pytest.raises(ValueError, match="kinds of conversation sum to 0.*: a number above 0"):
         Mix(**ONLY)
 
 
