@@ -83,11 +83,12 @@ def test_the_entry_point_is_ours():
 
 
 def test_answers_are_those_of_a_chat_whatever_the_form_and_batch(docs: list[dict]):
-    chat = unimodal.Chat(unimodal.load(), max_text_tokens=8)
+    greedy = {"max_text_tokens": 8, "text_temperature": 0.0}
+    chat = unimodal.Chat(unimodal.load(), **greedy)
     wanted = []
     for doc in docs:
         wanted.append(chat(doc["question"], [doc["image"]], "text").text)
-        chat = unimodal.Chat(chat.model, max_text_tokens=8)
+        chat = unimodal.Chat(chat.model, **greedy)
     assert len(set(wanted)) >= 2
     model = ready(UnimodalChat.create_from_arg_string("batch_size=2"), docs)
     assert model.generate_until(chat_requests(docs)) == wanted
@@ -104,7 +105,10 @@ def test_images_come_back_as_paths(docs: list[dict], tmp_path: Path):
     files = [Path(json.loads(one)["images"][0]) for one in said]
     assert all(file.is_absolute() and file.is_relative_to(tmp_path) for file in files)
     assert np.asarray(Image.open(files[0])).shape == (64, 64, 3) and len(set(files)) == 2
-    assert json.loads(said[0])["text"] == ""
+    chat = unimodal.Chat(drawing._model, seed=4, text_temperature=0.0, max_text_tokens=8)
+    planned = chat(docs[0]["question"], [docs[0]["image"]], "image")
+    assert json.loads(said[0])["text"] == planned.text
+    assert np.array_equal(np.asarray(Image.open(files[0])), np.asarray(planned.images[0]))
 
 
 def test_what_cannot_be_shown_is_refused(docs: list[dict]):
