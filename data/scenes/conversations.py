@@ -57,6 +57,7 @@ class Mix:
     extra: float = 0.2  # share of drawing requests beyond the six tasks
     free: float = 0.0  # share of what the user says that is in free words (free_words.py)
     plan: float = 0.0  # share of drawings that are planned in words first (plans.py)
+    exact_plan: float = 0.0  # share of the plans that say centres and the page, too
     follow: float = 0.3  # chance of each further turn, as long as there is one
     max_follows: int = 2
     min_questions: int = 4
@@ -72,7 +73,7 @@ class Mix:
             raise ValueError(f"{', '.join(wrong)}: every field of a Mix is a number of at least 0")
         shares = [
             name
-            for name in ("free", "unknown_icons", "hard", "plan", "varied")
+            for name in ("free", "unknown_icons", "hard", "plan", "exact_plan", "varied")
             if getattr(self, name) > 1
         ]
         if shares:

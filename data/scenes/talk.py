@@ -76,7 +76,11 @@ class Talk:
         """
         if self.mix.plan > 0 and self.chance(self.mix.plan):
             is_edit = before is not None and before.objects != drawn.objects
-            self.reply(plan_of_edit(before, drawn) if before and is_edit else plan(drawn))
+            exact = self.mix.exact_plan > 0 and self.chance(self.mix.exact_plan)
+            if before and is_edit:
+                self.reply(plan_of_edit(before, drawn, exact))
+            else:
+                self.reply(plan(drawn, exact))
         self.draw(drawn)
 
     def image(self, drawn: Scene, role: str, weight: float) -> Image:

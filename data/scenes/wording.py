@@ -180,6 +180,14 @@ def ground_words(ground: Background, rng: np.random.Generator) -> str:
     return f"{ground.direction}ly {words}" if ground.direction and rng.random() < 0.5 else words
 
 
+def page_words(ground: Background) -> str:
+    """Put a background in words that say all of it, as 'vertically striped sky and mint'."""
+    if ground.kind == "plain":
+        return f"plain {ground.first}"
+    joint = "to" if ground.kind == "graded" else "and"
+    return f"{ground.direction}ly {ground.kind} {ground.first} {joint} {ground.second}"
+
+
 def ground_agrees(told: Background, actual: Background) -> bool:
     """Return whether kind, colours (of stripes in any order) and any told direction are equal."""
     if told.kind != actual.kind or told.direction not in (None, actual.direction):

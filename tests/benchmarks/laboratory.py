@@ -23,8 +23,8 @@ from .commands import ROOT, alone, call, cpu_file, encoded, scenes, status_of
 RECIPE = ROOT / "configs/laboratory.yaml"
 MAX_OBJECTS = 2
 MIX = {
-    "draw": 0.6, "ask": 0.15, "edit": 0.25, "describe": 0, "story": 0, "greet": 0, "plan": 1,
-    "seen_weight": 0,
+    "draw": 0.5, "ask": 0.25, "edit": 0.25, "describe": 0, "story": 0, "greet": 0, "plan": 1,
+    "exact_plan": 1, "seen_weight": 0,
 }  # fmt: skip
 IMAGES_SEED, TALKS_SEED = 1, 2
 HEAD_WIDTH = 64
@@ -98,8 +98,15 @@ UNREAD = ("loader.unread_share=0.8",)
 HEADS = {
     head.name: head
     for head in (
-        Head("next_code", "next_code", "codes", settings=("sampling.image_temperature=0.7",)),
-        Head("masked", "masked", "codes", tuple(map(Drawing, MASKED_STEPS)), Drawing(16), UNREAD),
+        Head("next_code", "next_code", "few_codes", settings=("sampling.image_temperature=0.7",)),
+        Head(
+            "masked",
+            "masked",
+            "few_codes",
+            tuple(map(Drawing, MASKED_STEPS)),
+            Drawing(16),
+            UNREAD,
+        ),
         Head("flow", "flow", "latents", FLOW, Drawing(50, "euler"), (*NO_ROWS, *UNREAD)),
         Head(
             "scale",

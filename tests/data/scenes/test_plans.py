@@ -1,5 +1,6 @@
 """Plans in words: read again, and held against what was asked for."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from unimodal.data.scenes.edits import KINDS, edit
 from unimodal.data.scenes.plans import agrees, plan, plan_of_edit, planned
 from unimodal.data.scenes.requests import TASKS, granted, request
-from unimodal.data.scenes.wording import place_of
+from unimodal.data.scenes.wording import ground_of, ground_pattern, place_of
 from unimodal.data.scenes.world import Background, Scene, SceneObject, generator, scene
 
 
@@ -21,10 +22,33 @@ def test_a_plan_is_read_again() -> None:
         assert sorted(found) == sorted(wanted)
 
 
+def test_an_exact_plan_claims_what_the_other_does_and_says_all_of_the_scene() -> None:
+    for number in range(100):
+        shown = scene(3, number)
+        said = plan(shown, exact=True)
+        assert planned(said) == planned(plan(shown))
+        centres = {(int(x), int(y)) for x, y in re.findall(r" at (\d+) (\d+)", said)}
+        assert centres == {(round(64 * one.x), round(64 * one.y)) for one in shown.objects}
+        page = ground_of(next(ground_pattern().finditer(said.split(" on ")[1])))
+        assert page == shown.background
+
+
+def test_an_exact_plan_of_an_edit_says_where_it_was_and_is() -> None:
+    moved = Scene(SCENE.background, (RED, replace(BLUE, x=0.25)))
+    said = plan_of_edit(SCENE, moved, exact=True)
+    assert said == (
+        "a change: large blue star bottom right at 45 45 to large blue star bottom left at 16 45."
+    )
+    assert planned(said, SCENE) == planned(plan_of_edit(SCENE, moved), SCENE) is not None
+
+
 @pytest.mark.parametrize(
     "words",
     [
         "",
+        "a plan: small red circle top left at 12.",
+        "a plan: small red circle top left at 12 13 14.",
+        "a plan: small red circle top left on plain vanilla.",
         "a plan: small red circle top left. a plan: small red circle top left.",
         "a change: nothing to small red circle top left.",  # of which scene?
         "a plan: .",
