@@ -105,7 +105,7 @@ HEADS = {
             "few_codes",
             tuple(map(Drawing, MASKED_STEPS)),
             Drawing(16),
-            UNREAD,
+            (*UNREAD, "sampling.image_temperature=0.2"),
         ),
         Head("flow", "flow", "latents", FLOW, Drawing(50, "euler"), (*NO_ROWS, *UNREAD)),
         Head(
