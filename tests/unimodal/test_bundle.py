@@ -109,7 +109,7 @@ def test_paths_that_are_no_bundle(tmp_path, monkeypatch):
 def test_the_default_model_is_whole_small_and_says_where_it_comes_from():
     model = load()
     assert sum(path.stat().st_size for path in bundle.DEFAULT.iterdir()) <= 25_000_000
-    assert (model.context, model.usable_context) == (2048, 1280)
+    assert (model.context, model.usable_context) == (2048, 1152)
     for name in ("config", "commit", "data_seeds", "hardware", "hours", "scores"):
         assert model.card.get(name) is not None, name
 
