@@ -122,6 +122,7 @@ def test_the_proxy_passes_streams_on_and_keeps_counts_to_itself(tiny_model: Mode
         assert events.count(b"event: image_generation.") == 2
         assert whole.ask(IMAGES, DRAW)[0] == 401, "keys are the replicas'"
         assert whole.get("/metrics", **bearer)[0] == 404 and one.get("/metrics", **bearer)[0] == 200
+        assert whole.get("/%6detrics", **bearer)[0] == 404, "as the server reads it"
 
 
 def test_the_compose_file_starts_what_the_proxy_names() -> None:
