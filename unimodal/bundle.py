@@ -32,9 +32,9 @@ from . import manifest, remote_bundle, tensors
 from .architecture import Architecture
 from .atomic import replacing
 from .bundle_config import BundleConfig, read_config, write_config
-from .card import check_card, readme, usable_context
+from .card import check_card, read_card, readme, usable_context
 from .int8 import in_int8
-from .manifest import MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
+from .manifest import MANIFEST, TEXT_TOKENIZERS, BundleError, write_json
 from .model import Model, Weights
 from .packed import pack
 from .placement import Device, Placement, devices_of
@@ -181,7 +181,7 @@ def read_unchecked_contents(directory: Path) -> BundleContents:
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
     _check_contents(directory, config, text, tokenizer)
-    card = read_json(directory / "card.json")
+    card = read_card(directory)
     usable_context(card, config.context)  # BundleError where it is none
     return BundleContents(config, text, tokenizer, card)
 

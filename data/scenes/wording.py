@@ -174,18 +174,22 @@ def ground_words(ground: Background, rng: np.random.Generator) -> str:
     The direction is said half of the time; a background without one says none.
     """
     if ground.kind == "plain":
-        return pick(rng, (ground.first, f"plain {ground.first}"))
-    joint = "to" if ground.kind == "graded" else "and"
-    words = f"{ground.kind} {ground.first} {joint} {ground.second}"
-    return f"{ground.direction}ly {words}" if ground.direction and rng.random() < 0.5 else words
+        return pick(rng, (ground.first, page_words(ground)))
+    if ground.direction and rng.random() < 0.5:
+        return page_words(ground)
+    return _pattern(ground)
 
 
 def page_words(ground: Background) -> str:
     """Put a background in words that say all of it, as 'vertically striped sky and mint'."""
     if ground.kind == "plain":
         return f"plain {ground.first}"
+    return f"{ground.direction}ly {_pattern(ground)}"
+
+
+def _pattern(ground: Background) -> str:
     joint = "to" if ground.kind == "graded" else "and"
-    return f"{ground.direction}ly {ground.kind} {ground.first} {joint} {ground.second}"
+    return f"{ground.kind} {ground.first} {joint} {ground.second}"
 
 
 def ground_agrees(told: Background, actual: Background) -> bool:

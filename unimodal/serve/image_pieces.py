@@ -6,7 +6,7 @@ few bytes are enough, are read one by one. Pieces are counted here no further th
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 MOST_SCANS = 32  # cameras and programs write up to some 14
 MOST_PIECES = 100_000  # of 16 million pixels a GIF has some 65,000, and a PNG 6,000
@@ -33,13 +33,19 @@ def is_sound(content: bytes, kind: str) -> bool:
 
 def is_whole(content: bytes, kind: str) -> bool:
     """Return whether a sound PNG or GIF goes on to its end, without which Pillow opens them."""
-    if kind == "GIF":
-        return content.rstrip(b"\0").endswith(GIF_END)
-    at, last = 8, b"" if kind == "PNG" else PNG_END
-    while last != PNG_END and at + 12 <= len(content):
-        last = content[at + 4 : at + 8]
-        at += 12 + int.from_bytes(content[at : at + 4])
-    return last == PNG_END and at <= len(content)
+    if kind == "PNG":
+        at = _behind(_chunks(content))
+        return content[at + 4 : at + 8] == PNG_END and at + 12 <= len(content)
+    return kind != "GIF" or content[_behind(_blocks(content)) :].startswith(GIF_END)
+
+
+def _behind(pieces: Generator[int, None, int]) -> int:
+    """Return where pieces end."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as stop:
+            return stop.value
 
 
 def _segments(content: bytes) -> Iterator[int]:
@@ -56,16 +62,21 @@ def _segments(content: bytes) -> Iterator[int]:
         found = MARKER.search(content, at + length)
 
 
-def _chunks(content: bytes) -> Iterator[int]:
-    """Yield where each chunk of a PNG begins, as far as there are any."""
+def _chunks(content: bytes) -> Generator[int, None, int]:
+    """Yield where each chunk of a PNG begins, as far as there are any, and return where the last
+    one does.
+    """
     at = 8
     while at + 8 <= len(content) and content[at + 4 : at + 8] != PNG_END:
         yield at
         at += 12 + int.from_bytes(content[at : at + 4])
+    return at
 
 
-def _blocks(content: bytes) -> Iterator[int]:
-    """Yield where each block of a GIF begins, and those within blocks, as far as there are any."""
+def _blocks(content: bytes) -> Generator[int, None, int]:
+    """Yield where each block of a GIF begins, and those within blocks, as far as there are any, and
+    return where they end.
+    """
     at = 13 + _table(content, 10)
     while at + 1 < len(content) and content[at] in (GIF_EXTENSION, GIF_IMAGE):
         yield at
@@ -75,6 +86,7 @@ def _blocks(content: bytes) -> Iterator[int]:
             yield at
             at += 1 + content[at]
         at += 1
+    return at
 
 
 def _table(content: bytes, at: int) -> int:

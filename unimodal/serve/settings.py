@@ -142,7 +142,7 @@ class Settings(Fields):
             return _changed(model, changes.values())
         except SettingError as error:
             field_of = {key: field for field, keys in changes.items() for key in keys}
-            wrong = {field_of[key] for key in error.problems}
+            wrong = {field_of.get(key, key) for key in error.problems}
             param = wrong.pop() if len(wrong) == 1 else None
             raise ApiError(400, error.said(field_of), param, "invalid_value") from error
 
