@@ -57,14 +57,14 @@ def shown(grid: Grid, count: int, device: torch.device) -> Tensor:
     """Return the matrix, float32 (m, c), that makes of the vectors of the first `count` codes what
     is read before the next scale; the sum of all at the last grid where there is no next one.
     """
-    rows, columns = sides_after(grid, count)
-    if not count:
-        return torch.zeros(rows * columns, 0, device=device)
-    whole = grid.height, grid.width
-    known = grid.scales[: grid.counts.index(count) + 1]
-    sizes = [rows * columns for rows, columns in known]
     # Kept for training too, wherever it is first asked for.
     with torch.inference_mode(False), torch.no_grad():
+        rows, columns = sides_after(grid, count)
+        if not count:
+            return torch.zeros(rows * columns, 0, device=device)
+        whole = grid.height, grid.width
+        known = grid.scales[: grid.counts.index(count) + 1]
+        sizes = [rows * columns for rows, columns in known]
         total_1hwc = torch.zeros(1, *whole, count)
         for scale, own_nc in zip(known, torch.eye(count).split(sizes), strict=True):
             # Alg. 2: f <- f + interpolate(lookup(r_k), h, w).

@@ -71,6 +71,17 @@ def test_what_codes_show_is_vars_accumulation(sides: tuple[int, int]) -> None:
         torch.testing.assert_close(found, expected[0].flatten(0, 1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [0, *GRID.counts])
+def test_what_a_drawing_kept_can_be_learned_with(count: int) -> None:
+    """Of no codes too: the first scale is read in every image that is learned."""
+    shown.cache_clear()
+    with torch.inference_mode():
+        kept_mc = shown(GRID, count, CPU)
+    vectors_cD = torch.randn(count, 3, requires_grad=True)
+    (kept_mc @ vectors_cD).sum().backward()
+    assert vectors_cD.grad is not None and vectors_cD.grad.shape == (count, 3)
+
+
 def test_places_are_the_middles_of_cells() -> None:
     assert places(GRID).tolist()[:5] == [[1, 2], [0, 1], [0, 3], [2, 1], [2, 3]]
     np.testing.assert_array_equal(places(GRID)[5:], Grid(3, 4).addresses)
