@@ -70,6 +70,8 @@ First = tuple[dict[Drawing, tuple[Scores, float]], list[tuple[float, Scores]]]
 @click.option("--layers", default=DEFAULTS.layers, show_default=True, type=click.IntRange(1))
 @click.option("--precision", default=DEFAULTS.precision, show_default=True,
               type=click.Choice(["bf16", "fp32"]))  # fmt: skip
+@click.option("--compile", is_flag=True, help="Compile layers for training: a tenth less time; on a"
+              " CPU it needs a C++ compiler.")  # fmt: skip
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1),
               help="Runs at a time, each with a thread of its own.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what it takes, and do nothing.")

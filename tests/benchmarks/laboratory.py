@@ -23,7 +23,7 @@ from .commands import ROOT, alone, call, cpu_file, encoded, scenes, status_of
 RECIPE = ROOT / "configs/laboratory.yaml"
 MAX_OBJECTS = 2
 MIX = {
-    "draw": 0.5, "ask": 0.25, "edit": 0.25, "describe": 0, "story": 0, "greet": 0, "plan": 1,
+    "draw": 0.4, "ask": 0.4, "edit": 0.2, "describe": 0, "story": 0, "greet": 0, "plan": 1,
     "exact_plan": 1, "seen_weight": 0,
 }  # fmt: skip
 IMAGES_SEED, TALKS_SEED = 1, 2
@@ -138,6 +138,8 @@ class Budget:
     width: int = 192
     layers: int = 6
     precision: str = "bf16"
+    compile: bool = False
+    """Of the layers that are trained."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,8 @@ class Laboratory:
             f"schedule.warmup_steps={min(100, steps // 10)}",
             f"schedule.decay_steps={steps * 5 // 8}", f"precision={budget.precision}",
             f"loop.save_every_steps={every}", f"loop.keep_every_steps={every}",
-            "loop.keep_checkpoints=1", "loop.num_threads=1", *head.settings,
+            "loop.keep_checkpoints=1", "loop.num_threads=1",
+            f"engine.compile={str(budget.compile).lower()}", *head.settings,
         )  # fmt: skip
 
     def recipe(self, trial: Trial, steps: int) -> LmRun:
