@@ -5,8 +5,8 @@ function of its arguments, so any worker can make any conversation; costs about 
 
 1. A kind is drawn by the weights of the `Mix`; every text comes from the phrasings that are not
    held out, and no image shows a held-out pair of attributes.
-2. What the assistant says and draws is learned from with weight 1; what the user says and shows
-   has the weights `asked_weight` and `seen_weight` of the Mix.
+2. What the assistant says and draws is learned from with weight 1; its plans, and what the user
+   says and shows, have the weights `plan_weight`, `asked_weight` and `seen_weight` of the Mix.
 3. 'it' in a further turn is the object last spoken of.
 """
 
@@ -64,6 +64,7 @@ class Mix:
     max_questions: int = 6
     varied: float = 0.0  # share of questions in many more phrasings (varied_questions.py)
     hard: float = 0.0  # share of the questions about an image that are of the kinds questions.HARD
+    plan_weight: float = 1.0  # loss weight of plans
     asked_weight: float = 0.1  # loss weight of the user's words
     seen_weight: float = 0.3  # loss weight of the user's images
 

@@ -61,9 +61,9 @@ class Talk:
         self.say(text)
         self.parts.insert(len(self.parts) - (self.rng.random() < 0.85), image)
 
-    def reply(self, text: str) -> None:
+    def reply(self, text: str, weight: float = 1.0) -> None:
         """Let the assistant say something."""
-        self.parts.append(Text(text, "assistant"))
+        self.parts.append(Text(text, "assistant", weight))
 
     def draw(self, drawn: Scene) -> None:
         """Let the assistant draw a scene, which is then the one last shown."""
@@ -77,10 +77,8 @@ class Talk:
         if self.mix.plan > 0 and self.chance(self.mix.plan):
             is_edit = before is not None and before.objects != drawn.objects
             exact = self.mix.exact_plan > 0 and self.chance(self.mix.exact_plan)
-            if before and is_edit:
-                self.reply(plan_of_edit(before, drawn, exact))
-            else:
-                self.reply(plan(drawn, exact))
+            words = plan_of_edit(before, drawn, exact) if before and is_edit else plan(drawn, exact)
+            self.reply(words, self.mix.plan_weight)
         self.draw(drawn)
 
     def image(self, drawn: Scene, role: str, weight: float) -> Image:

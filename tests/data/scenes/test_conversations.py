@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,21 @@ def test_only_what_the_assistant_says_has_full_weight():
         for part in conversation(3, index, mix=mix).parts:
             expected = {"assistant": 1.0}.get(part.role, 0.25 if isinstance(part, Text) else 0.5)
             assert part.weight == expected
+
+
+@pytest.mark.parametrize("exact", [0, 1])
+def test_plans_have_a_weight_of_their_own(exact: int) -> None:
+    """Whatever it is, the same is said and drawn."""
+    mix, weights = only("draw", plan=1, exact_plan=exact, asked_weight=1), set()
+    for index in range(100):
+        parts = conversation(3, index, mix=replace(mix, plan_weight=0.5)).parts
+        others = conversation(3, index, mix=mix).parts
+        for part, other in zip(parts, others, strict=True):
+            is_plan = isinstance(part, Text) and part.text.startswith(("a plan: ", "a change: "))
+            assert part.weight == (0.5 if is_plan else 1.0)
+            assert getattr(part, "text", None) == getattr(other, "text", None)
+            weights.add(part.weight)
+    assert weights == {0.5, 1.0}
 
 
 def test_images_are_rendered_scenes_without_held_out_pairs():
