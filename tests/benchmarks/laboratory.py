@@ -24,7 +24,7 @@ RECIPE = ROOT / "configs/laboratory.yaml"
 MAX_OBJECTS = 2
 MIX = {
     "draw": 0.4, "ask": 0.4, "edit": 0.2, "describe": 0, "story": 0, "greet": 0, "plan": 1,
-    "exact_plan": 1, "seen_weight": 0,
+    "exact_plan": 1, "seen_weight": 0, "asked_weight": 0, "plan_weight": 0.2,
 }  # fmt: skip
 IMAGES_SEED, TALKS_SEED = 1, 2
 HEAD_WIDTH = 64

@@ -42,7 +42,10 @@ PARTS = ("drawing", "questions", "edits")
 HEAD = ("lever", "drawing", "questions", "edits", "mean", "gain of the mean", "CPU min")
 # In place of the laboratory's shares: as levers were measured. By next_code images that are given
 # are learned at no cost.
-GIVEN = {"seen_weight": 0.1, "draw": 0.6, "ask": 0.15, "edit": 0.25, "exact_plan": 0}
+GIVEN = {
+    "draw": 0.6, "ask": 0.15, "edit": 0.25, "exact_plan": 0, "seen_weight": 0.1,
+    "asked_weight": 0.1, "plan_weight": 1,
+}  # fmt: skip
 BASE = (
     "model.factorised=false", "model.addresses=false", "sampling.image_temperature=0.7",
     f"loader.batch_rows={STEP_POSITIONS // 1024}", "loader.caption_dropout=0.1",
