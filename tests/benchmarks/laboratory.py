@@ -23,8 +23,8 @@ from .commands import ROOT, alone, call, cpu_file, encoded, scenes, status_of
 RECIPE = ROOT / "configs/laboratory.yaml"
 MAX_OBJECTS = 2
 MIX = {
-    "draw": 0.4, "ask": 0.4, "edit": 0.2, "describe": 0, "story": 0, "greet": 0, "plan": 1,
-    "exact_plan": 1, "seen_weight": 0, "asked_weight": 0, "plan_weight": 0.2,
+    "draw": 0.5, "ask": 0.35, "edit": 0.15, "describe": 0, "story": 0, "greet": 0, "plan": 1,
+    "exact_plan": 1, "seen_weight": 0, "asked_weight": 0, "plan_weight": 0.5,
 }  # fmt: skip
 IMAGES_SEED, TALKS_SEED = 1, 2
 HEAD_WIDTH = 64
@@ -135,7 +135,7 @@ class Budget:
     """Those of the choice of a learning rate, and of checkpoints."""
     checkpoints: int = 4
     """That are examined, the last one included."""
-    width: int = 192
+    width: int = 256
     layers: int = 6
     precision: str = "bf16"
     compile: bool = False

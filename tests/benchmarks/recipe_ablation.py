@@ -37,6 +37,7 @@ from unimodal.eval.options import EVAL_SEED
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}
 AT_LEAST_ONE = click.IntRange(1)
 LR = 3e-3  # of AdamW, all levers'
+WIDTH = 192
 STEP_POSITIONS = 4 * 1024
 PARTS = ("drawing", "questions", "edits")
 HEAD = ("lever", "drawing", "questions", "edits", "mean", "gain of the mean", "CPU min")
@@ -135,8 +136,9 @@ def main(
     """Screen levers of a recipe in FOLDER, and confirm the best."""
     one_thread()
     budget = Budget(
-        screened, samples, tokenizer_steps, asked, asked, checkpoints=1, precision=precision
-    )
+        screened, samples, tokenizer_steps, asked, asked, checkpoints=1, width=WIDTH,
+        precision=precision,
+    )  # fmt: skip
     lab = Laboratory(folder.resolve(), budget)
     lab.claim()
     chosen = [{NOTHING.name: NOTHING, **LEVERS}[name] for name in names] or [
