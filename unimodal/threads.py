@@ -34,7 +34,9 @@ SMALL_FLOPS = 6e7
 # milliseconds more; all threads lose more than that as soon as one core is wanted elsewhere.
 SMALL_ONCE_FLOPS = 4e8
 STAT = Path("/proc/stat")
-SAMPLES, SAMPLE_S = 5, 0.001
+# A machine at rest has bursts of some 5 ms in which other threads run. Taken for neighbours, they
+# would make hours of training 1.7 times slower, so half of the looks must see somebody.
+LOOKS, LOOK_S = 15, 0.004
 
 
 def sleep_beside_neighbours(stat: Path = STAT) -> None:
@@ -44,7 +46,7 @@ def sleep_beside_neighbours(stat: Path = STAT) -> None:
     """
     if "torch" in sys.modules or any(name in os.environ for name in CHOSEN):
         return
-    if neighbours(stat) > 0.5:
+    if neighbours(stat) > 0:
         os.environ[WAITING] = "PASSIVE"
 
 
@@ -56,18 +58,18 @@ def keep_numpy_to_one_thread() -> None:
         os.environ[NUMPY_THREADS] = "1"
 
 
-def neighbours(stat: Path = STAT) -> float:
-    """Return how many other threads of this machine are running or wait for a core, the mean of a
-    few looks; 0 where the system does not tell.
+def neighbours(stat: Path = STAT) -> int:
+    """Return how many other threads of this machine are running or wait for a core, the median of
+    some looks within 60 ms; 0 where the system does not tell.
     """
     try:
         looks = []
-        for _ in range(SAMPLES):
-            time.sleep(SAMPLE_S)
+        for _ in range(LOOKS):
+            time.sleep(LOOK_S)
             looks.append(_num_running(stat.read_text()))
     except OSError:  # no Linux
-        return 0.0
-    return sum(looks) / len(looks) - 1
+        return 0
+    return sorted(looks)[LOOKS // 2] - 1
 
 
 def _num_running(text: str) -> int:

@@ -175,6 +175,21 @@ def test_neighbours_are_counted_without_this_thread(tmp_path: Path) -> None:
     assert threads.neighbours(tmp_path / "none") == 0
 
 
+def test_a_burst_of_a_few_milliseconds_is_no_neighbour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = tmp_path / "stat"
+    at_work = iter([1, 1, 4, 4, 3, 1, 1, 1, 2, 3, 2, 2, 1, 1, 1])
+
+    def look(_seconds: float) -> None:
+        stat.write_text(f"procs_running {next(at_work)}\n")
+
+    monkeypatch.setattr(threads.time, "sleep", look)
+    assert threads.neighbours(stat) == 0
+    at_work = iter([2, 1, 2, 3, 2, 1, 2, 2, 1, 2, 2, 2, 1, 2, 2])
+    assert threads.neighbours(stat) == 1, "somebody at work pauses at times"
+
+
 def test_alone_threads_go_on_spinning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch")  # as before it is loaded
     stat = tmp_path / "stat"
