@@ -9,11 +9,14 @@ milliseconds, at each of a reply's ten thousand operations.
    run would then not give the same bits.
 2. Where other processes are running when torch is about to be loaded, its threads sleep while they
    wait instead of spinning: large steps are then computed by all of them, with the same bits.
-3. NumPy's products (OpenBLAS's) are computed by one thread: they are small here, a picture's rows,
+3. Each thread that computes has OpenMP threads of its own. Where all of them are more than the
+   cores, none spins any longer, and each operation of a drawing waits until a core is awake: a
+   server's thread loads its model alone, so that those of the serving loop are the only ones.
+4. NumPy's products (OpenBLAS's) are computed by one thread: they are small here, a picture's rows,
    and a second thread would spin for a tenth of a second after each.
 
 OMP_NUM_THREADS takes all choices back, OMP_WAIT_POLICY (or GOMP_SPINCOUNT) the second one and
-OPENBLAS_NUM_THREADS the third.
+OPENBLAS_NUM_THREADS the last.
 """
 
 import os

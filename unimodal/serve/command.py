@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..bundle import DEFAULT, directory_of
 from ..model import Weights
 from ..terminal import load_named
+from ..threads import one_thread
 from .keys import VARIABLE, Keys, read_keys
 from .limits import IDLE_S, MAX_CONNECTIONS, STOP_S, Limits
 
@@ -65,7 +66,8 @@ def run(
     credentials = _credentials(c2pa_certificate, c2pa_key)
     fetcher = Fetcher(bounds) if image_urls else None
     listening = _listening(host, port)
-    loaded = load_named(model, device, weights, dtype)
+    with one_thread():  # OpenMP's threads are the serving loop's alone (threads.py)
+        loaded = load_named(model, device, weights, dtype)
     server = Server(loaded, name or name_of(model), known, bounds, is_open, fetcher, credentials)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     shown = f"[{host}]" if ":" in host else host

@@ -14,6 +14,7 @@ from ray.serve.config import RequestRouterConfig
 
 from ..bundle import load
 from ..config import replaced
+from ..threads import one_thread
 from .app import application
 from .command import MAX_CONNECTIONS, name_of
 from .keys import read_keys
@@ -42,7 +43,9 @@ def replicas(given: Given) -> serve.Application:
     name = given.name or name_of(given.model)
 
     def build() -> FastAPI:
-        return application(Server(load(given.model), name, keys, limits))
+        with one_thread():  # as in command.py
+            model = load(given.model)
+        return application(Server(model, name, keys, limits))
 
     options: dict[str, Any] = {
         "name": "unimodal",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import torch
 from api_server import CHAT, IMAGES, Served, serving
 
 from unimodal.generation import Generation
@@ -180,6 +181,23 @@ def stoppable(
     yield found, lambda: setattr(running, "should_exit", True)
     thread.join(10)
     assert not thread.is_alive() and not server.loop.is_alive
+
+
+def test_a_servers_first_thread_leaves_all_cores_to_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def told(*_: object) -> Model:
+        raise ValueError(f"loaded by {torch.get_num_threads()}")
+
+    monkeypatch.setattr(command, "load_named", told)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="loaded by 1$"):
+            command.run(None, "127.0.0.1", 0, None, None, False, False, None, None, "fp32")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_whoever_waits_when_a_server_stops_is_told(
