@@ -143,7 +143,7 @@ def _several(
     found = dict(parts_that_draw(evaluators))
     if not found:
         raise ValueError(
-            f"{candidates} candidates: nothing is drawn in {', '.join(evaluators)}; name the task"
+            f"{candidates} candidates: {', '.join(evaluators)} have no candidates; name the task"
             " drawing, edits or free"
         )
     return found

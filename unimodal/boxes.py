@@ -7,7 +7,7 @@ GLIGEN (arXiv:2301.07093) and LMD (arXiv:2305.13655) let users say so; here plac
 Pix2Seq (arXiv:2109.10852, section 3.1). The thing's name is text, whatever it spells.
 """
 
-import math
+import re
 from collections.abc import Sequence
 
 from .document import Box, Text
@@ -16,6 +16,7 @@ from .sequencer import NO_BOXES
 
 MAX_BOXES = 16  # of one request
 EXAMPLE = "a red circle, 4, 10, 24, 30"
+NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")  # float() reads `1_0` and `inf` too
 
 
 def boxed(model: Model, said: Sequence[str]) -> tuple[Text, ...]:
@@ -34,12 +35,9 @@ def boxed(model: Model, said: Sequence[str]) -> tuple[Text, ...]:
 def _boxed(said: str, canvas: tuple[int, int]) -> Text:
     """Return the text of one box on a canvas of (width, height) pixels."""
     name, *sides = (piece.strip() for piece in said.rsplit(",", 4))
-    try:
-        numbers = [float(side) for side in sides]
-    except ValueError as error:
-        raise _wrong(said, canvas) from error
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or not name:
+    if len(sides) != 4 or not all(map(NUMBER.fullmatch, sides)) or not name:
         raise _wrong(said, canvas)
+    numbers = map(float, sides)
     fractions = [number / side for number, side in zip(numbers, (*canvas, *canvas), strict=True)]
     try:
         return Text(name, "user", box=Box(*fractions))

@@ -23,6 +23,7 @@ All of it stays in the model's context.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import dropwhile
 from typing import Any
 
 from unimodal.tokenizer.grid import Grid
@@ -128,17 +129,23 @@ class Chat:
         """
         _check_images(images)
         _check_text(text, images, boxes)
-        placed = boxed(self.model, boxes)
+        texts = self.texts(text, boxes)
         modality = self.model.constraint(modality)
         notes, seen = [], []
         for source in images:
             part, said = self._see(source)
             seen.append(part)
             notes += said
-        words = (Text(text, role="user"),) if text.strip() else ()
-        document = Document((*self._parts, *seen, *words, *placed))
+        document = Document((*self._parts, *seen, *texts))
         notes += self.model.overlooked(document, modality)
         return self._reply(document, notes, modality)
+
+    def texts(self, text: str, boxes: Sequence[str] = ()) -> tuple[Text, ...]:
+        """Return what a turn of the user says; raise ValueError for boxes that the model does not
+        take.
+        """
+        words = (Text(text, role="user"),) if text.strip() else ()
+        return *words, *boxed(self.model, boxes)
 
     @property
     def asked(self) -> str:
@@ -199,11 +206,14 @@ class Chat:
         self._num_untold, self._undone = 0, []
 
     def _latest(self) -> tuple[Part, ...]:
-        """Return the parts of the latest turn and its reply."""
+        """Return the parts of the latest turn and its reply, without a reply that stands before
+        the first turn of a conversation that was resumed.
+        """
         found = exchanges(self.document)
-        if not found:
+        latest = tuple(dropwhile(lambda part: part.role != "user", found[-1])) if found else ()
+        if not latest:
             raise ValueError("nothing has been said yet")
-        return found[-1]
+        return latest
 
     def _reply(
         self, document: Document, notes: list[str], modality: Modality | None

@@ -44,6 +44,7 @@ RELATION = r"(?:(?:to|on) the )?(?:left|right) of|above|over|below|under|beneath
 FORWARD = re.compile(rf"(?:, )?(?:(?:that|which) is )?({RELATION})")
 BACKWARD = re.compile(rf"(?:and )?(?:, )?({RELATION}) it(?: ,)?")
 BEHIND = re.compile(rf"(?:, )?({RELATION}) it\b")
+MOST_BEHIND = 6  # words that BEHIND can take: ", to the left of it"
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,11 @@ def _relations(tokens: list[str], things: list[_Thing]) -> list[Check]:
     for one, two in zip(things, things[1:], strict=False):
         if one.number is not None or two.number is not None or one.words == two.words:
             continue
-        between, after = " ".join(tokens[one.stop : two.start]), " ".join(tokens[two.stop :])
+        between = " ".join(tokens[one.stop : two.start])
+        after = " ".join(tokens[two.stop : two.stop + MOST_BEHIND]) if between == "with" else ""
         if said := FORWARD.fullmatch(between):
             found.append(_relation(one, said[1], two))
-        elif said := BACKWARD.fullmatch(between) or BEHIND.match(
-            after if between == "with" else ""
-        ):
+        elif said := BACKWARD.fullmatch(between) or BEHIND.match(after):
             found.append(_relation(two, said[1], one))
     return found
 

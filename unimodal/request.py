@@ -106,7 +106,7 @@ class Request:
         """Say that there is no room behind the prompt that guidance leads away from."""
         return (
             f"what guidance leads away from would take {len(self._unconditional):,} of the model's"
-            f" {self._model.context:,} tokens, and a reply needs up to {least}: shorten the"
+            f" {self._model.usable_context:,} tokens, and a reply needs up to {least}: shorten the"
             " negative words"
         )
 

@@ -20,9 +20,11 @@ from unimodal.tokenizer.pixels import fit, open_image
 from .boxes import EXAMPLE, boxed
 from .chat import Chat
 from .chat_events import ChatEvent
+from .document import Document
 from .document import Image as DocumentImage
 from .grammar import Modality
 from .model import Model
+from .provenance import words_of
 from .sampling import SettingError
 from .screen import Screen
 from .transcript import Gallery, read_conversation, save_conversation
@@ -132,16 +134,18 @@ class Session:
         self.screen.note(f"error: {message}", style="red")
 
     def _answer(self, message: str, modality: Modality | None = None) -> None:
-        self._play(message, self.chat.stream(message, self.given, modality, self.boxes))
+        events = self.chat.stream(message, self.given, modality, self.boxes)
+        self._play(Document(self.chat.texts(message, self.boxes)), events)
         self._give_nothing()
 
     def _give_nothing(self) -> None:
         self.given.clear()
         self.boxes.clear()
 
-    def _play(self, request: str, events: Iterator[ChatEvent]) -> None:
-        """Show a reply and save its images, named by the request."""
-        gallery = Gallery(self.output, request, self.chat.model.hash)
+    def _play(self, asked: Document, events: Iterator[ChatEvent]) -> None:
+        """Show a reply and save its images, named by the words of the latest turn."""
+        model = self.chat.model
+        gallery = Gallery(self.output, words_of(asked, model.canvas), model.hash)
 
         def keep(image: Image.Image, seed: int) -> Path | None:
             try:
@@ -255,7 +259,7 @@ class Session:
         self._answer(argument, modality)
 
     def _retry(self, _: str) -> None:
-        self._play(self.chat.asked, self.chat.again())
+        self._play(self.chat.document, self.chat.again())
 
     def _undo(self, _: str) -> None:
         self.chat.undo()

@@ -15,10 +15,12 @@ from rich.console import Console
 
 from .bundle import load
 from .chat import Chat
+from .document import Document
 from .families.published import is_published, look_at
 from .grammar import Modality
 from .model import Model, Weights
 from .placement import AUTO
+from .provenance import words_of
 from .rectified_flow import Solver
 from .screen import Screen
 from .session import Session
@@ -159,8 +161,10 @@ def answer(
     modality, boxes: as for Chat.stream.
     """
     screen = Screen(Console(stderr=as_json))
-    gallery = Gallery(output, prompt, chat.model.hash)
-    reply = screen.play(chat.stream(prompt, images, modality, boxes), gallery.add)
+    events = chat.stream(prompt, images, modality, boxes)
+    words = words_of(Document(chat.texts(prompt, boxes)), chat.model.canvas)
+    gallery = Gallery(output, words, chat.model.hash)
+    reply = screen.play(events, gallery.add)
     if as_json:
         paths = [str(path.resolve()) for path in gallery.paths]
         told = {"text": reply.text, "images": paths, "end": reply.end, "seed": reply.seed}

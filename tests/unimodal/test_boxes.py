@@ -1,5 +1,6 @@
 """Boxes: how people write them, how they become tokens, and who refuses them."""
 
+import hashlib
 import io
 import json
 import sys
@@ -77,7 +78,8 @@ def test_what_is_written_is_what_is_read(model: Model) -> None:
     "said",
     ["", "a star", "a star, 1, 2, 3", "1, 2, 3, 4", ", 1, 2, 3, 4", "a star, 1, 2, x, 4",
      "a star, 4, 0, 4, 9", "a star, 5, 0, 4, 9", "a star, 0, 0, 17, 9", "a star, -1, 0, 4, 9",
-     "a star, nan, 0, 4, 9", "a star, 0, 0, inf, 9"],
+     "a star, nan, 0, 4, 9", "a star, 0, 0, inf, 9", "a star, 1_0, 0, 12, 9",
+     "a star, \u0661, 0, 4, 9"],
 )  # fmt: skip
 def test_what_is_no_box_is_refused(model: Model, said: str) -> None:
     with pytest.raises(ValueError, match="write a thing, then left, top, right and bottom"):
@@ -148,6 +150,12 @@ def test_terminal_and_command_have_the_pixels_of_a_chat(
     assert np.array_equal(with_box.pixels, expected)
     texts = [part for part in session.chat.document.parts if isinstance(part, Text)]
     assert [one.box is not None for one in texts] == [False, True, False], "for one message"
+    session.chat.undo()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/seed 3\n/retry\n"))
+    session.run()
+    saved = (tmp_path / "session").glob("draw-this-a-red*.png")
+    notes = {PILImage.open(path).info["unimodal:prompt-sha256"] for path in saved}
+    assert notes == {hashlib.sha256(f"draw this {RED}".encode()).hexdigest()}, "as the server's"
     bundle = save_bundle(tmp_path / "bundle", model)
     words = ["chat", str(bundle), "--prompt", "draw this", "--draw", "--seed", "3", "--box", RED]
     done = CliRunner().invoke(main, [*words, "--output", str(tmp_path / "one.png")])

@@ -62,6 +62,7 @@ def test_questions_are_few_and_wanted_is_what_they_are_about() -> None:
     letters = "bcdfghjklmnpqrst"
     found = checks_of(" and ".join(f"a {letter}{letter}" for letter in letters))
     assert len(found) == MAX_CHECKS and found[0].wanted == "a bb"
+    assert checks_of("a b with a c , to the left of it")[-1].wanted == "the c to the left of the b"
     assert checks_of("two dogs left of a cat")[0].wanted == "two dogs"
     assert [check.wanted for check in checks_of("a dog left of a cat")] == [
         "a dog", "a cat", "the dog left of the cat",

@@ -323,3 +323,17 @@ def test_only_a_conversation_with_a_reply_is_gone_on_with(drawing_model: Model) 
     chat.resume(Document((Image(pixels, role="user"), Text("ok", role="assistant"))))
     assert len(codes(chat.document.parts[0])) == 6
     assert chat("and now?").text == "ok"
+
+
+def test_a_reply_before_the_first_turn_stays(drawing_model: Model) -> None:
+    chat = Chat(drawing_model)
+    first = Text("once", role="assistant")
+    chat.resume(Document((first, Text("hi", role="user"), Text("ok", role="assistant"))))
+    list(chat.again())
+    assert chat.document.parts[:2] == (first, Text("hi", role="user"))
+    chat.undo()
+    assert chat.document.parts == (first,)
+    with pytest.raises(ValueError, match="nothing has been said yet"):
+        chat.undo()
+    chat.redo()
+    assert chat.asked == "hi" and chat.document.parts[0] == first

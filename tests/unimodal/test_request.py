@@ -16,6 +16,7 @@ from test_generation import (  # noqa: F401  (fixtures)
     seen,
 )
 
+from unimodal.card import USABLE_CONTEXT
 from unimodal.document import Document, Image, Text, with_words
 from unimodal.events import ImageProgress
 from unimodal.generation import Generation, generate, stream
@@ -79,6 +80,9 @@ def test_a_negative_prompt_needs_room(lively: Model) -> None:  # noqa: F811
     sampling = Sampling(guidance=2.0, negative="stars " * 400)
     with pytest.raises(ValueError, match="would take .* of the model's 512 tokens"):
         Generation(lively).submit(question("draw"), sampling, "image")
+    usable = replace(lively, card=lively.card | {USABLE_CONTEXT: 256})
+    with pytest.raises(ValueError, match="would take .* of the model's 256 tokens"):
+        Generation(usable).submit(question("draw"), sampling, "image")
     # Where nothing is drawn there is no such branch.
     Generation(lively).submit(question("draw"), sampling, "text")
 

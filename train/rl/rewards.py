@@ -6,8 +6,10 @@ In: prompts, and the parts of a reply to each, images with pixels. Out: a `Mark`
 import inspect
 import json
 import math
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import traceback
@@ -15,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
 from importlib import import_module
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from PIL import Image as PILImage
@@ -286,19 +289,25 @@ def _told(begin: Path, prompt: Prompt, parts: Parts) -> dict[str, Any]:
 def _run(command: str, timeout_s: float, lines: str) -> str:
     """Return what a command writes when it is given these lines."""
     try:
-        done = subprocess.run(
-            shlex.split(command), input=lines, capture_output=True, timeout=timeout_s, check=False,
+        process = subprocess.Popen(
+            shlex.split(command), stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True,
             encoding="utf-8", errors="backslashreplace",  # what is no number is then shown
         )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise ValueError(
-            f"reward.command {command!r} was not done in {timeout_s:g} s: give more "
-            "reward.timeout_s, or judge faster"
-        ) from error
     except OSError as error:
         raise ValueError(f"reward.command {command!r}: {error}") from error
-    if done.returncode:
-        said = "\n".join(done.stderr.splitlines()[-SHOWN_LINES:])
+    with process:
+        try:
+            output, errors = process.communicate(lines, timeout_s)
+        except BaseException as error:  # what a script has started is to end with it
+            os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise ValueError(
+                f"reward.command {command!r} was not done in {timeout_s:g} s: give more "
+                "reward.timeout_s, or judge faster"
+            ) from error
+    if process.returncode:
+        said = "\n".join(errors.splitlines()[-SHOWN_LINES:])
         told = f":\n{said}" if said else ", and wrote no error"
-        raise ValueError(f"reward.command {command!r} ended with {done.returncode}{told}")
-    return done.stdout
+        raise ValueError(f"reward.command {command!r} ended with {process.returncode}{told}")
+    return output

@@ -13,8 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ApiError
 
-TRUTH = re.compile("true|false")
-NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+WHOLE = r"-?(?:0|[1-9][0-9]*)"
+KINDS = {
+    bool: ("true or false", re.compile("true|false")),
+    int: ("a whole number", re.compile(WHOLE)),
+    float: ("a number", re.compile(WHOLE + r"(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")),
+}
+"""What texts of a form may be, by what becomes of them: as JSON writes it (RFC 8259)."""
 MOST_ERRORS = 5  # told of one request
 MOST_SHOWN = 80  # characters of a value
 MOST_ITEMS = 4096  # of a field's lists, at any depth: to look at a million would hold up the others
@@ -59,21 +64,27 @@ def checked(kind: type[T], fields: Mapping[str, Any], is_form: bool = False) -> 
     except ValidationError as error:
         raise _refusal(error, given) from error
     if is_form:
-        _check_numbers(found, given)
+        _check_form(found, given)
     return found
 
 
-def _check_numbers(found: Fields, given: Mapping[str, Any]) -> None:
-    """Raise ApiError for a number, or a truth value, that is not written as JSON has it: pydantic
-    reads `1_0` and `yes` too.
+def _check_form(found: Fields, given: Mapping[str, Any]) -> None:
+    """Raise ApiError for a file that was read as text, and for a number or a truth value that is
+    not written as JSON has it: pydantic reads `1_0` and `yes` too.
     """
-    for name, text in given.items():
+    for name, sent in given.items():
         value = getattr(found, name)
-        is_truth = isinstance(value, bool)
-        kind, pattern = ("true or false", TRUTH) if is_truth else ("a number", NUMBER)
-        if isinstance(value, float | int) and not pattern.fullmatch(text):
-            raise ApiError(400, f"{name}: Input should be {kind}, written as in JSON", name,
-                           "invalid_value")  # fmt: skip
+        if value != sent and _has_file(sent):
+            raise ApiError(400, f"{name} is a file: send it as text", name, "invalid_value")
+        if type(value) in KINDS and isinstance(sent, str):
+            kind, pattern = KINDS[type(value)]
+            if not pattern.fullmatch(sent):
+                raise ApiError(400, f"{name}: Input should be {kind}, written as in JSON", name,
+                               "invalid_value")  # fmt: skip
+
+
+def _has_file(sent: Any) -> bool:
+    return isinstance(sent, bytes) or (isinstance(sent, list) and any(map(_has_file, sent)))
 
 
 def _num_items(value: Any) -> int:

@@ -8,24 +8,10 @@ import base64
 import numpy as np
 from PIL import Image
 
-from .. import document
-from ..boxes import spelled
-from ..document import Document
-from ..provenance import provenance
+from ..provenance import provenance, words_of
 from ..transcript import png_bytes
 from .job import Job
 from .server import Server
-
-
-def words_of(asked: Document, size: tuple[int, int]) -> str:
-    """Return the user's latest words, joined by spaces; boxes as they are written for a drawing of
-    (width, height) pixels.
-    """
-    for role, parts in reversed(asked.turns()):
-        if role == "user":
-            texts = [part for part in parts if isinstance(part, document.Text)]
-            return " ".join(one.text if one.box is None else spelled(one, size) for one in texts)
-    return ""
 
 
 def png_of(pixels: np.ndarray, job: Job, model_hash: str) -> bytes:

@@ -176,6 +176,16 @@ def test_a_command_that_fails_is_an_error(tmp_path: Path, code: str, problem: st
         )  # fmt: skip
 
 
+def test_what_a_late_command_started_ends_with_it(tmp_path: Path) -> None:
+    script, noted = tmp_path / "taste.sh", tmp_path / "child"
+    script.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {noted}\nwait\n")
+    script.chmod(0o755)
+    with pytest.raises(ValueError, match="not done in 1 s"):
+        asked(str(script), 1.0, [Prompt("mine", ASKED)], [(said("one"),)])
+    status = Path("/proc") / noted.read_text().strip() / "status"
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
 def test_a_function_that_gives_no_number_is_an_error() -> None:
     for name, problem in (
         ("builtins:max", "builtins:max raised TypeError: .*called with .document, reply."),

@@ -51,12 +51,22 @@ def test_a_form_that_was_cut_is_refused(small: Served, ending: bytes) -> None:
 
 
 @pytest.mark.parametrize("name, text", [("seed", "1_0"), ("seed", " 7"), ("guidance", "inf"),
-                                        ("guidance", "1_0.5"), ("n", "+1"),
+                                        ("guidance", "1_0.5"), ("n", "+1"), ("seed", "1.0"),
+                                        ("seed", "01"), ("guidance", "01.5"),
                                         ("stream", "yes"), ("stream", "1"),
                                         ("stream", "True")])  # fmt: skip
 def test_numbers_and_truth_of_forms_are_those_of_json(small: Served, name: str, text: str) -> None:
     status, answer = small.form(IMAGES, [("prompt", "a red circle"), (name, text)])
     assert status == 400 and answer["error"]["param"] == name, "python would read most of them"
+
+
+@pytest.mark.parametrize("name, text", [("seed", b"1"), ("stream", b"true"), ("guidance", b"2"),
+                                        ("size", b"64x64"), ("user", b"me"),
+                                        ("boxes", b"a red circle, 4, 10, 24, 30")])  # fmt: skip
+def test_a_file_is_no_text(small: Served, name: str, text: bytes) -> None:
+    status, answer = small.form(IMAGES, [("prompt", "a red circle"), (name, text)])
+    assert status == 400 and answer["error"]["param"] == name
+    assert "send it as text" in answer["error"]["message"]
 
 
 def test_a_body_ends_in_one_way(small: Served) -> None:
