@@ -6,9 +6,10 @@ conversation, and how soon a drawing is seen.
 
 Many clients ask for images, words about images and edits in turns; every answer is compared with
 what the same request gave alone. Before that, and alone: conversations of ten drawings, whose tenth
-turn should cost what the second did, and streams, whose first partial image should come when the
-model alone, without a server, has a quarter of the codes. Prints Markdown. Other processes of the
-machine are in the times of the clock, and not in those of the processor.
+turn should cost what the second did, each word being as often the one as the other; and streams,
+whose first partial image should come when the model alone, without a server, has a quarter of the
+codes. Prints Markdown. Other processes of the machine are in the times of the clock, and not in
+those of the processor. The server gets --batch CLIENTS, and no limit of requests a minute.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,17 @@ TURNS = 10  # of a conversation
 CPUCLOCK_SCHED = 2  # clock_getcpuclockid(3): the time that all threads of a process have run
 PARTS = ("turns", "seen", "crowd")
 DRAWN = "draw a red circle"
+ADDED = "add a green star", "remove the green star"
+OTHERS = (
+    "draw a red circle", "draw two blue stars", "draw a green ring", "draw a pink heart",
+    "draw three black squares", "draw a white cross", "draw a yellow star and a blue ring",
+    "draw an orange triangle", "draw two purple diamonds", "draw a brown heart",
+)  # fmt: skip
+TALKS = {  # what the conversation of a seed says
+    "one thing recoloured": lambda seed: (DRAWN, "make it blue") * (TURNS // 2),
+    "a thing added and removed": lambda seed: (DRAWN, *ADDED * (TURNS // 2))[:TURNS],
+    "ten other drawings": lambda seed: OTHERS[seed % TURNS :] + OTHERS[: seed % TURNS],
+}
 PARTIAL_IMAGES = 3  # and the whole one: each comes a quarter later
 Asked = tuple[str, dict[str, Any]]
 
@@ -74,12 +87,11 @@ def processor_s(process: int) -> float:
     return time.clock_gettime((~process << 3) | CPUCLOCK_SCHED)
 
 
-def turn_costs(served: Served, process: int, seed: int) -> list[float]:
+def turn_costs(served: Served, process: int, seed: int, talk: Sequence[str]) -> list[float]:
     """The processor's seconds of each turn of a conversation of drawings, sent whole each time."""
     messages: list[dict[str, Any]] = []
     costs = []
-    for turn in range(TURNS):
-        words = "make it blue" if turn % 2 else DRAWN
+    for words in talk:
         messages.append({"role": "user", "content": words})
         before = processor_s(process)
         body = {"messages": messages, "modalities": ["image"], "seed": seed}
@@ -114,12 +126,16 @@ def quarter_s(model: Model, seed: int) -> float:
 
 
 def measure_turns(served: Served, process: int, times: int) -> None:
-    """Print what turns of so many conversations cost."""
-    turns = [turn_costs(served, process, seed) for seed in range(times)]
-    for name, chosen in (("medians", statistics.median), ("least", min)):
-        second, *_, last = (chosen(costs) for costs in list(zip(*turns, strict=True))[1:])
-        print(f"Turn 2 took {second:.3f} s of the processor, turn {TURNS} {last:.3f} s:"
-              f" {last / second:.2f} times ({name} of {times}).")  # fmt: skip
+    """Print what turns of so many conversations of each kind cost: medians, and of ten other
+    drawings means, since each drawing costs something else.
+    """
+    print("| conversations | turn 2, CPU s | turn 10 | ratio |\n| --- | --- | --- | --- |")
+    for kind, talk in TALKS.items():
+        costs = [turn_costs(served, process, seed, talk(seed)) for seed in range(times)]
+        chosen = statistics.mean if talk(0) != talk(1) else statistics.median
+        second, last = (chosen(one[turn - 1] for one in costs) for turn in (2, TURNS))
+        print(f"| {kind} ({times}) | {second:.3f} | {last:.3f} | {last / second:.2f} |", flush=True)
+    print()
 
 
 def measure_seen(served: Served, times: int) -> None:
@@ -173,7 +189,7 @@ def main() -> None:
     options.add_argument("--clients", type=int, default=32)
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--only", action="append", choices=PARTS, help="may be given repeatedly")
-    options.add_argument("--times", type=int, default=5, help="of conversations; of streams twice")
+    options.add_argument("--times", type=int, default=10, help="of conversations and streams")
     given = options.parse_args()
     parts = given.only or PARTS
     command = subprocess.Popen(
@@ -187,7 +203,7 @@ def main() -> None:
         if "turns" in parts:
             measure_turns(served, command.pid, given.times)
         if "seen" in parts:
-            measure_seen(served, given.times * 2)
+            measure_seen(served, given.times)
         if "crowd" in parts:
             measure_crowd(served, command.pid, given.clients, given.seconds)
     finally:
