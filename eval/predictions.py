@@ -37,6 +37,29 @@ class PredictionsFile(UserDict[str, Prediction]):
         self._save()
         self._file = self._path.open("a", encoding="utf-8")
 
+    @classmethod
+    def of_images(
+        cls, path: str | Path, recipe: Mapping[str, Any], images: Mapping[str, Path]
+    ) -> Self:
+        """Read the predictions that each stand for an image to draw, by id, or begin a new file;
+        those whose images are gone are left out.
+
+        A run writes its file before any image, and an image before its line. Raises ValueError as
+        the class does, and where there are images and no file: these somebody else drew.
+        """
+        folders = {image.parent for image in images.values()}
+        others = [one for folder in folders for one in folder.glob("*.png")]
+        if others and not Path(path).exists():
+            raise ValueError(
+                f"{min(others)} was not drawn here, for there is no {path}: draw into another "
+                "folder, so that no image is lost"
+            )
+        found = cls(path, recipe)
+        for id, image in images.items():
+            if not image.exists():
+                found.pop(id, None)
+        return found
+
     def __setitem__(self, id: str, prediction: Prediction) -> None:
         """Write the prediction's line; what is kept is what the line says."""
         line = _line({"id": id, **prediction})

@@ -104,6 +104,20 @@ def test_a_folder_of_other_images_is_not_gone_on_with(painter, drawn, how):
     assert contents(drawn) == before
 
 
+@pytest.mark.parametrize("name", ["0000.png", "00001.png"])
+def test_a_folder_that_somebody_else_drew_stays_as_it_was(painter, drawn, name):
+    """Whatever their images are called: the official script has five digits."""
+    (drawn / "drawn.jsonl").unlink()
+    for number in range(3):
+        sample_file(drawn, number, 0).rename(sample_file(drawn, number, 0).with_name(name))
+        sample_file(drawn, number, 1).unlink()
+    before = contents(drawn)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"00000/samples/{name} was not drawn here"):
+            draw(painter, PROMPTS, drawn, samples=1, seed=5)
+    assert contents(drawn) == before
+
+
 def test_rewritten_prompts_are_drawn_and_the_numbers_say_so(painter, tmp_path):
     root, file = tmp_path / "drawn", tmp_path / "found.jsonl"
     texts = tuple(f"draw it, please: {prompt.text}" for prompt in PROMPTS)
