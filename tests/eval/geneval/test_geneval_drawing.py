@@ -315,6 +315,21 @@ def test_the_command_from_prompts_to_scores(painter, tmp_path):
     assert json.loads(again.read_text())["scores"] == scores
 
 
+def test_a_sheet_shows_the_images_that_were_looked_at_and_no_others(painter, drawn, tmp_path):
+    file, sheet, fewer = (tmp_path / name for name in ("found.jsonl", "sheet.png", "fewer"))
+    command("detect", drawn, file)
+    command("score", file, "--images", drawn, "--contact-sheet", sheet)
+    sheet.unlink()
+    draw(painter, PROMPTS, fewer, samples=1, seed=5)
+    others = {fewer: "00000/0001", Path(copytree(drawn, tmp_path / "changed")): "00002/0001"}
+    sample_file(list(others)[1], 2, 1).write_bytes(sample_file(drawn, 0, 0).read_bytes())
+    for folder, id in others.items():
+        words = ("score", file, "--images", folder, "--contact-sheet", sheet)
+        done = CliRunner().invoke(main, ["eval", "geneval", *map(str, words)])
+        assert done.exit_code == 2 and f"of the image {id} of 'a photo of" in done.output
+        assert "overall" not in done.output and not sheet.exists()
+
+
 def test_images_that_somebody_else_drew_are_scored_under_their_name(drawn, tmp_path):
     """Name and revision as they are given, and the hash of all images; known folders say it."""
     words = ("detect", drawn, tmp_path / "found.jsonl", "--drawn-by", "them")
