@@ -243,6 +243,17 @@ def test_a_file_that_holds_no_detections(tmp_path, content):
         read_detections(file)
 
 
+def test_a_colour_that_was_not_looked_at_is_told_with_its_image(tmp_path):
+    file = tmp_path / "recorded.jsonl"
+    red = Prompt("colors", (Wanted("cat", 1, "red"),), "a photo of a red cat")
+    found = record(file, [CAT, red])
+    del found[1]["colours"]
+    head = json.loads(file.read_text().partition("\n")[0])["recipe"]
+    write(file, head, found)
+    with pytest.raises(ValueError, match="00001/0000: the colour of cat .* detect again"):
+        report_of(read_detections(file))
+
+
 def test_a_line_that_was_cut_is_an_image_that_is_missing(tmp_path):
     file = tmp_path / "recorded.jsonl"
     record(file, [CAT, DOG])
