@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from .json_text import parsed
 from .score import Prediction, write_bytes
 
 
@@ -36,12 +37,35 @@ class PredictionsFile(UserDict[str, Prediction]):
         self._save()
         self._file = self._path.open("a", encoding="utf-8")
 
+    @classmethod
+    def of_images(
+        cls, path: str | Path, recipe: Mapping[str, Any], images: Mapping[str, Path]
+    ) -> Self:
+        """Read the predictions that each stand for an image to draw, by id, or begin a new file;
+        those whose images are gone are left out.
+
+        A run writes its file before any image, and an image before its line. Raises ValueError as
+        the class does, and where there are images and no file: these somebody else drew.
+        """
+        folders = {image.parent for image in images.values()}
+        others = [one for folder in folders for one in folder.glob("*.png")]
+        if others and not Path(path).exists():
+            raise ValueError(
+                f"{min(others)} was not drawn here, for there is no {path}: draw into another "
+                "folder, so that no image is lost"
+            )
+        found = cls(path, recipe)
+        for id, image in images.items():
+            if not image.exists():
+                found.pop(id, None)
+        return found
+
     def __setitem__(self, id: str, prediction: Prediction) -> None:
         """Write the prediction's line; what is kept is what the line says."""
         line = _line({"id": id, **prediction})
         self._file.write(line)
         self._file.flush()
-        self.data[id] = _prediction(line)
+        self.data[id] = _prediction(json.loads(line))
 
     def __enter__(self) -> Self:
         return self
@@ -62,21 +86,23 @@ class PredictionsFile(UserDict[str, Prediction]):
 def read_predictions(path: Path) -> tuple[dict[str, Any], dict[str, Prediction]]:
     """Return the recipe and the predictions of a file; a last line that is cut is left out.
 
-    Raises ValueError for a file that holds something else, or two predictions of an id that differ.
+    Raises ValueError for a file that holds something else, NaN or a key twice, or two predictions
+    of an id that differ.
     """
     place = ""
     try:
         *lines, _ = path.read_text(encoding="utf-8").split("\n")
-        recipe = json.loads(lines[0])["recipe"] if lines else None
+        recipe = parsed(lines[0])["recipe"] if lines else None
         found: dict[str, Prediction] = {}
         for number, line in enumerate(lines[1:], 2):
             place = f"line {number}: "
-            id, prediction = json.loads(line)["id"], _prediction(line)
+            value = parsed(line)
+            id, prediction = value["id"], _prediction(value)
             if not isinstance(id, str):
                 raise TypeError(f"the id {id!r:.80} is no text")
             if found.setdefault(id, prediction) != prediction:
                 raise ValueError(f"{id} is there twice")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         told = f"{place}{error}"
         raise ValueError(f"{path} is no file of predictions ({told}): name another") from error
     if not isinstance(recipe, dict):
@@ -104,8 +130,8 @@ def _refuse_another(path: Path, there: Mapping[str, Any], here: Mapping[str, Any
         )
 
 
-def _prediction(line: str) -> Prediction:
-    return {name: value for name, value in json.loads(line).items() if name != "id"}
+def _prediction(line: Mapping[str, Any]) -> Prediction:
+    return {name: value for name, value in line.items() if name != "id"}
 
 
 def _line(value: Mapping[str, Any]) -> str:

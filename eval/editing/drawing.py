@@ -83,7 +83,8 @@ def draw(
 
     images: the folder of the images before. rule: how they are resized before the model sees them.
     sampling: None takes the model's own; its seed is ignored. ValueError where an image before
-    cannot be used, before anything is drawn, and where the folder holds other results.
+    cannot be used, before anything is drawn, and where the folder holds other results,
+    or those of others.
     """
     sampling = sampling or model.sampling
     pictures = Pictures(images, rule)
@@ -91,10 +92,8 @@ def draw(
     evaluator = Editing(root, edits, pictures, seed, sampling, layout == "gedit")
     root.mkdir(parents=True, exist_ok=True)
     recipe = _recipe(model, edits, hashes, rule, layout, seed, sampling)
-    with PredictionsFile(root / EDITED, recipe) as kept:
-        for edit in edits:
-            if not result_file(root, edit).exists():
-                kept.pop(edit.id, None)  # its line is there, its image is not
+    files = {edit.id: result_file(root, edit) for edit in edits}
+    with PredictionsFile.of_images(root / EDITED, recipe, files) as kept:
         run(model, evaluator, kept, batch)
 
 

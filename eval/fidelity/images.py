@@ -69,7 +69,7 @@ class ImageSet:
 def _pictures(path: Path) -> Iterator[Picture]:
     if (path / FIRST_PROMPT / SAMPLES).is_dir():
         for id, _, file in read_folder(path).images():  # without the grids beside them
-            yield Picture(id, file.read_bytes)
+            yield Picture(id, file.read_bytes, str(path))
     elif path.is_dir() and not any(path.glob("*.tar")):
         files = [file for file in path.rglob("*") if file.is_file() and _is_image(file)]
         names = {str(file.relative_to(path)): file for file in files}
@@ -91,7 +91,8 @@ def _of_shards(path: Path) -> Iterator[Picture]:
             for member in shard.sample(number).image_files:
                 if not codes_member.is_codes(member):
                     name = f"{shard.path.name}/{shard.key(number)}.{member}"
-                    yield Picture(name, partial(_member, shard, number, member))
+                    read = partial(_member, shard, number, member)
+                    yield Picture(name, read, str(shard.path.parent))
 
 
 def _member(shard: Shard, number: int, member: str) -> bytes:

@@ -38,7 +38,7 @@ def prompted_images(path: Path) -> list[Prompted]:
         return [Prompted(one, prompt) for prompt, one in named_images(path).items()]
     if (path / FIRST_PROMPT / SAMPLES).is_dir():
         return [
-            Prompted(Picture(id, file.read_bytes), prompt.text)
+            Prompted(Picture(id, file.read_bytes, str(path)), prompt.text)
             for id, prompt, file in read_folder(path).images()
         ]
     return numbered_images(path)

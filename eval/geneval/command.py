@@ -204,7 +204,9 @@ def detect_(
 @geneval.command("score")
 @click.argument("file", type=IN_FILE)
 @click.option("--prompts", type=IN_FILE, help="Refuse detections of other prompts.")
-@click.option("--images", type=IN_FOLDER, help="The folder, for --contact-sheet.")
+@click.option(
+    "--images", type=IN_FOLDER, help="The folder that was looked at, for --contact-sheet."
+)
 @scoring
 def score_(
     file: Path,
@@ -216,13 +218,17 @@ def score_(
     training: tuple[str, ...],
 ) -> None:
     """Score the detections in FILE, whoever recorded them; no image and no model is needed."""
-    from .detector import read_detections
+    from .detector import check_images, read_detections
+    from .folder import read_folder
     from .prompts import read_prompts
 
     if (images is None) != (contact_sheet is None):
         raise click.UsageError("--images and --contact-sheet need each other")
     asked = None if prompts is None else read_prompts(prompts)
-    _score(read_detections(file, asked), images, json, markdown, contact_sheet, training)
+    found = read_detections(file, asked)
+    if images is not None:
+        check_images(found, read_folder(images))
+    _score(found, images, json, markdown, contact_sheet, training)
 
 
 @geneval.command("run")

@@ -66,6 +66,8 @@ class Detections:
     recipe: dict[str, Any]
     images: dict[str, tuple[Prompt, Found]]
     """By id, in order."""
+    hashes: dict[str, Any]
+    """SHA-256 (hex) of each image's file by id; None where nobody recorded it."""
 
 
 def refuse_unproven(detector: Detector) -> None:
@@ -155,9 +157,24 @@ def read_detections(file: Path, prompts: Sequence[Prompt] | None = None) -> Dete
             raise ValueError(f"{file}: {name} of its recipe is {count!r}{told}")
     ids = _ids(file, recipe["num_prompts"], recipe["samples_per_prompt"], lines)
     images = {id: _image(lines[id], f"{file}, {id}") for id in ids}
-    found = Detections(recipe, images)
+    found = Detections(recipe, images, {id: lines[id].get("image") for id in ids})
     _check_prompts(file, found, prompts)
     return found
+
+
+def check_images(found: Detections, drawn: Drawn) -> None:
+    """Raise ValueError unless a folder holds the images of the detections: of their prompts and,
+    where these were recorded, of their hashes.
+    """
+    there = {id: (prompt, path) for id, prompt, path in drawn.images()}
+    for id, (prompt, _) in found.images.items():
+        of, path = there.get(id, (None, drawn.root))
+        if of != prompt or found.hashes[id] not in (None, _hash(path)):
+            why = f"{path} is another image" if of == prompt else f"it is not in {drawn.root}"
+            raise ValueError(
+                f"detections are there of the image {id} of {prompt.text!r}, and {why}: give the "
+                "folder that was looked at"
+            )
 
 
 def _ids(file: Path, prompts: int, samples: int, lines: Mapping[str, Any]) -> list[str]:

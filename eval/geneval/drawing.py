@@ -105,7 +105,7 @@ def draw(
     """Draw `samples` images of each prompt into a folder, those that are not there yet.
 
     sampling: None takes the model's own; its seed is ignored. ValueError where the folder holds
-    images of other prompts, or drawn otherwise.
+    images of other prompts, or drawn otherwise or by others.
     """
     if not 1 <= samples <= MOST_SAMPLES:
         raise ValueError(f"{samples} images of each prompt: give 1 to {MOST_SAMPLES}")
@@ -113,14 +113,11 @@ def draw(
     texts = tuple(prompt.text for prompt in prompts) if rewriting is None else rewriting.texts
     evaluator = Drawing(root, texts, samples, seed, sampling)
     root.mkdir(parents=True, exist_ok=True)
-    with PredictionsFile(
-        root / DRAWN, _recipe(model, prompts, samples, seed, sampling, rewriting)
-    ) as kept:
+    recipe = _recipe(model, prompts, samples, seed, sampling, rewriting)
+    files = {one.id: sample_file(root, one.number, one.sample) for one in evaluator.requests()}
+    with PredictionsFile.of_images(root / DRAWN, recipe, files) as kept:
         for number, prompt in enumerate(prompts):
             write_prompt(root, number, prompt)
-        for request in evaluator.requests():
-            if not sample_file(root, request.number, request.sample).exists():
-                kept.pop(request.id, None)  # its line is there, its image is not
         run(model, evaluator, kept, batch)
     for number in range(len(prompts)):
         write_grid(root, number, samples)

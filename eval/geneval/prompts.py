@@ -11,7 +11,6 @@ In: a file of prompts, one JSON object a line, or a world's class names. Out: `P
    maker: with its 80 names, 100 prompts a task and seed 43 it returns the official 553.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from unimodal.data.scenes.requests import RELATIONS
 from unimodal.data.scenes.world import COLOURS as WORLD_COLOURS
 
+from ..json_text import value_of
 from ..score import digest
 from ..vqa.source import lines_of
 
@@ -117,11 +117,7 @@ def read_rewritten(path: Path, prompts: Sequence[Prompt]) -> list[str]:
 
 def prompt_of_line(line: str, place: str) -> Prompt:
     """Return the prompt of a line of JSON; `place` names it in errors (ValueError)."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place} is no JSON: {error}") from error
-    return prompt_of(value, place)
+    return prompt_of(value_of(line, place), place)
 
 
 def prompt_of(value: Any, place: str) -> Prompt:

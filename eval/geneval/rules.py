@@ -223,8 +223,7 @@ def _colour(name: str, place: int, found: Found) -> str:
     colour = colours[place] if place < len(colours) else None
     if colour is None:
         raise ValueError(
-            f"the colour of {name} at {found.boxes[name][place][:4].tolist()} was not recorded: "
-            "detect again with these thresholds"
+            f"the colour of {name} at {found.boxes[name][place][:4].tolist()} was not recorded"
         )
     return colour
 

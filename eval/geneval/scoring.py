@@ -66,7 +66,10 @@ def name_of(drawn: Mapping[str, Any]) -> str:
 
 def _prediction(id: str, found: Detections, rules: Rules) -> Prediction:
     prompt, boxes = found.images[id]
-    verdict = judge(prompt, boxes, rules)
+    try:
+        verdict = judge(prompt, boxes, rules)
+    except ValueError as error:
+        raise ValueError(f"{id}: {error}; detect again with these thresholds") from error
     asked = prompt.json()
     return {
         "id": id,

@@ -9,7 +9,7 @@ OpenAI's protocol has no seed: another run draws other images, and the recipe sa
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ def draw_served(
 ) -> None:
     """Draw `samples` images of each prompt, those that are not there yet, `batch` at a time.
 
-    ValueError where the folder holds images of other prompts, or drawn otherwise.
+    ValueError where the folder holds images of other prompts, or drawn otherwise or by others.
     """
     if not 1 <= samples <= MOST_SAMPLES:
         raise ValueError(f"{samples} images of each prompt: give 1 to {MOST_SAMPLES}")
@@ -84,10 +84,12 @@ def draw_served(
         "samples_per_prompt": samples,
     }  # fmt: skip
     root.mkdir(parents=True, exist_ok=True)
-    with PredictionsFile(root / DRAWN, recipe) as kept:
+    every = [(number, sample) for number in range(len(prompts)) for sample in range(samples)]
+    files = {id_of(*one): sample_file(root, *one) for one in every}
+    with PredictionsFile.of_images(root / DRAWN, recipe, files) as kept:
         for number, prompt in enumerate(prompts):
             write_prompt(root, number, prompt)
-        missing = list(_missing(root, kept, len(prompts), samples))
+        missing = [one for one in every if id_of(*one) not in kept]
         with ThreadPoolExecutor(batch) as pool:
             for first in progress(range(0, len(missing), batch), "geneval"):
                 some = missing[first : first + batch]
@@ -97,19 +99,6 @@ def draw_served(
                     kept[id_of(number, sample)] = {"prompt": texts[number], "seed": UNKNOWN}
     for number in range(len(prompts)):
         write_grid(root, number, samples)
-
-
-def _missing(
-    root: Path, kept: PredictionsFile, prompts: int, samples: int
-) -> Iterator[tuple[int, int]]:
-    """Yield number and sample of images that lack their file or their line."""
-    for number in range(prompts):
-        for sample in range(samples):
-            id = id_of(number, sample)
-            if not sample_file(root, number, sample).exists():
-                kept.pop(id, None)
-            if id not in kept:
-                yield number, sample
 
 
 def _content(reply: dict[str, Any]) -> str:

@@ -92,7 +92,7 @@ def draw(
     return how many files there are.
 
     sampling: None takes the model's own; its seed is ignored. ValueError where the folder holds
-    images of other prompts, or drawn otherwise, and for prompts that name no file.
+    images of other prompts, or drawn otherwise or by others, and for prompts that name no file.
     """
     if not 1 <= samples <= MOST_SAMPLES:
         raise ValueError(f"{samples} images of each prompt: give 1 to {MOST_SAMPLES}")
@@ -105,10 +105,8 @@ def draw(
         **how_drawn(model, seed, sampling),
     }  # fmt: skip
     root.mkdir(parents=True, exist_ok=True)
-    with PredictionsFile(root / DRAWN, recipe) as kept:
-        for file in files:
-            if not (root / file.name).exists():
-                kept.pop(file.id, None)  # its line is there, its image is not
+    images = {file.id: root / file.name for file in files}
+    with PredictionsFile.of_images(root / DRAWN, recipe, images) as kept:
         run(model, Drawing(benchmark.name, root, files, sampling), kept, batch)
     if benchmark.index is not None:
         named = {file.text: file.name for file in files}

@@ -5,7 +5,7 @@ In: a `Result`. Out: PNG files ready to stand in a page, checked and written ane
 1. The sheet of `scores.json` is `scores.png`; in a folder without another result it is also every
    PNG whose name contains `sheet`.
 2. GenEval's images are those of a folder in its layout beside the result (or that the result lies
-   in) whose prompts, model, seed and sampling are the result's.
+   in) whose prompts, number of samples, model, seed and sampling are the result's.
 """
 
 from collections.abc import Iterator
@@ -100,9 +100,9 @@ def _is_of(folder: Path, result: Result) -> bool:
         drawn = read_folder(folder)
     except ValueError:  # half-finished, or somebody else's folder: not what was scored
         return False
-    known = {name: drawn.recipe.get(name, UNKNOWN) for name in DRAWING}
-    told = {name: result.recipe.get(name, UNKNOWN) for name in DRAWING}
-    return known == told and prompts_hash(drawn.prompts) == result.recipe.get("prompts")
+    asked = {"prompts": prompts_hash(drawn.prompts), "samples_per_prompt": drawn.samples}
+    known = {name: drawn.recipe.get(name, UNKNOWN) for name in DRAWING} | asked
+    return known == {name: result.recipe.get(name, UNKNOWN) for name in known}
 
 
 def _tile(cell: Cell) -> Tile:

@@ -5,15 +5,15 @@ code of a dataset is run. What cannot be read is a ValueError that names the fil
 row that is left out without a word would change a score.
 """
 
-import json
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from unimodal.data.convert.convert import open_table
 from unimodal.data.formats import SampleError
+
+from ..json_text import value_of
 
 TABLES = (".parquet", ".tsv", ".csv")
 SAVED = ("dataset_info.json", "dataset_dict.json")  # of `save_to_disk`
@@ -125,19 +125,19 @@ class Source:
 
 def read_json(path: Path) -> Any:
     """Return the value in a JSON file; ValueError where it is none, no UTF-8, or holds NaN."""
-    return _value(_read(path), str(path))
+    return value_of(_read(path), str(path))
 
 
 def read_lines(path: Path) -> list[Row]:
     """Return the objects of a file with one a line, or with one list of them."""
     text = _read(path)
     if text.lstrip().startswith("["):
-        return objects(_value(text, str(path)), str(path))
+        return objects(value_of(text, str(path)), str(path))
     lines = [(number, line) for number, line in enumerate(lines_of(text), 1) if line.strip()]
     return [
         row
         for number, line in lines
-        for row in objects([_value(line, f"{path}, line {number}")], f"{path}, line {number}")
+        for row in objects([value_of(line, f"{path}, line {number}")], f"{path}, line {number}")
     ]
 
 
@@ -175,33 +175,3 @@ def _read(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8: {error}") from error
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; ValueError where a key, perhaps a question's id, is there twice: the last
-    would take the place of the others without a word.
-    """
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
-        raise ValueError(f"it holds the key {twice!r:.80} twice")
-    return found
-
-
-def _value(text: str, place: str) -> Any:
-    def refuse(word: str) -> NoReturn:
-        raise ValueError(f"it holds {word}")
-
-    def finite(word: str) -> float:
-        return float(word) if math.isfinite(float(word)) else refuse(word)
-
-    try:
-        value = json.loads(
-            text, parse_constant=refuse, parse_float=finite, object_pairs_hook=_distinct
-        )
-        if "\\ud" in text.lower():  # perhaps half a character, which no text can hold
-            json.dumps(value, ensure_ascii=False).encode()
-        return value
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place} is no JSON: {error}") from error

@@ -272,6 +272,14 @@ def test_a_broken_line_is_named(tmp_path):
         PredictionsFile(path, RECIPE)
 
 
+def test_half_a_character_that_a_server_answered_is_read_again(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    for _ in range(2):
+        with PredictionsFile(path, RECIPE) as predictions:
+            predictions["1"] = {"answer": "a \ud83d"}
+    assert predictions["1"] == {"answer": "a \ud83d"}
+
+
 @pytest.mark.parametrize("num_bytes", [0, 1, 30])
 def test_a_run_killed_before_its_first_line_begins_again(tmp_path, num_bytes):
     path = tmp_path / "predictions.jsonl"

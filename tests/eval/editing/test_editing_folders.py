@@ -121,6 +121,10 @@ def test_drawing_goes_on_where_it_stopped(small: Model, tmp_path: Path):
     assert {name: (out / name).read_bytes() for name in files_of(out)} == whole
     assert "another recipe (seed" in run(*words, "--seed", 5).output
     assert {name: (out / name).read_bytes() for name in files_of(out)} == whole
+    (out / EDITED).unlink()
+    assert f"1082.png was not drawn here, for there is no {out / EDITED}" in run(*words).output
+    del whole[EDITED]
+    assert {name: (out / name).read_bytes() for name in files_of(out)} == whole
 
 
 def test_all_that_is_wrong_with_a_folder_is_named(tmp_path: Path):

@@ -1,6 +1,8 @@
 """`eval fidelity` and `eval copies`: folders and shards, as tiny Hugging Face models see them."""
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,10 @@ from unimodal.data.shards import ShardWriter
 from unimodal.document import Document, Image
 from unimodal.eval.fidelity.embedder import features_of, load
 from unimodal.eval.fidelity.images import ImageSet
+from unimodal.eval.fidelity.prompted import prompted_images
+from unimodal.eval.geneval.folder import sample_file, write_prompt
+from unimodal.eval.geneval.prompts import Prompt, Wanted
+from unimodal.tokenizer.pixels import ImageError
 
 
 def command(*words: object) -> Result:
@@ -134,6 +140,27 @@ def test_what_is_missing_is_named(convnext: Path, tmp_path: Path) -> None:
     loose = command("eval", "fidelity", photos, photos, "--resize", 32, "--lpips-weights",
                     photos / "0.png", photos / "0.png")  # fmt: skip
     assert loose.exit_code == 2 and "--resize: of --backbone" in loose.output
+
+
+@pytest.mark.parametrize("kind", ["geneval", "a file", "shards"])
+def test_a_broken_image_is_named_with_its_folder(tmp_path: Path, kind: str) -> None:
+    home, content = tmp_path / "home", b"\x89PNG\r\n\x1a\n cut"
+    home.mkdir()
+    name = {"geneval": "00000/0000", "a file": "a.png", "shards": "a.tar/k.png"}[kind]
+    if kind == "geneval":
+        write_prompt(home, 0, Prompt("single_object", (Wanted("cat", 1),), "a photo of a cat"))
+        sample_file(home, 0, 0).write_bytes(content)
+        with pytest.raises(ImageError, match=f"^{home}/{name}: "):
+            prompted_images(home)[0].picture.open()
+    elif kind == "a file":
+        (home / name).write_bytes(content)
+    else:
+        with tarfile.open(home / "a.tar", "w") as tar:
+            member = tarfile.TarInfo("k.png")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    with pytest.raises(ImageError, match=f"^{home}/{name}: "):
+        ImageSet.of(home).pictures[0].open()
 
 
 def test_copies_of_shards_are_found(convnext: Path, tmp_path: Path) -> None:

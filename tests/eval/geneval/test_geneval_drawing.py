@@ -104,6 +104,20 @@ def test_a_folder_of_other_images_is_not_gone_on_with(painter, drawn, how):
     assert contents(drawn) == before
 
 
+@pytest.mark.parametrize("name", ["0000.png", "00001.png"])
+def test_a_folder_that_somebody_else_drew_stays_as_it_was(painter, drawn, name):
+    """Whatever their images are called: the official script has five digits."""
+    (drawn / "drawn.jsonl").unlink()
+    for number in range(3):
+        sample_file(drawn, number, 0).rename(sample_file(drawn, number, 0).with_name(name))
+        sample_file(drawn, number, 1).unlink()
+    before = contents(drawn)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"00000/samples/{name} was not drawn here"):
+            draw(painter, PROMPTS, drawn, samples=1, seed=5)
+    assert contents(drawn) == before
+
+
 def test_rewritten_prompts_are_drawn_and_the_numbers_say_so(painter, tmp_path):
     root, file = tmp_path / "drawn", tmp_path / "found.jsonl"
     texts = tuple(f"draw it, please: {prompt.text}" for prompt in PROMPTS)
@@ -299,6 +313,21 @@ def test_the_command_from_prompts_to_scores(painter, tmp_path):
     command("detect", root, tmp_path / "found.jsonl")
     command("score", tmp_path / "found.jsonl", "--prompts", prompts, "--json", again)
     assert json.loads(again.read_text())["scores"] == scores
+
+
+def test_a_sheet_shows_the_images_that_were_looked_at_and_no_others(painter, drawn, tmp_path):
+    file, sheet, fewer = (tmp_path / name for name in ("found.jsonl", "sheet.png", "fewer"))
+    command("detect", drawn, file)
+    command("score", file, "--images", drawn, "--contact-sheet", sheet)
+    sheet.unlink()
+    draw(painter, PROMPTS, fewer, samples=1, seed=5)
+    others = {fewer: "00000/0001", Path(copytree(drawn, tmp_path / "changed")): "00002/0001"}
+    sample_file(list(others)[1], 2, 1).write_bytes(sample_file(drawn, 0, 0).read_bytes())
+    for folder, id in others.items():
+        words = ("score", file, "--images", folder, "--contact-sheet", sheet)
+        done = CliRunner().invoke(main, ["eval", "geneval", *map(str, words)])
+        assert done.exit_code == 2 and f"of the image {id} of 'a photo of" in done.output
+        assert "overall" not in done.output and not sheet.exists()
 
 
 def test_images_that_somebody_else_drew_are_scored_under_their_name(drawn, tmp_path):

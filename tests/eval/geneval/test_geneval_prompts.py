@@ -118,6 +118,11 @@ def test_a_file_that_holds_no_prompts(tmp_path):
         (b"\xff\xfe", "no UTF-8"),
         (b"a photo of a cat\n", "line 1 is no JSON"),
         (b"[1]\n", "line 1: "),
+        (json.dumps({**CAT, "prompt": "a \ud800 cat"}).encode(), "line 1 .*surrogates not allowed"),
+        (
+            b'{"tag": "colors", "tag": "counting"}',
+            "line 1 is no JSON: it holds the key 'tag' twice",
+        ),
     ):
         file.write_bytes(content)
         with pytest.raises(ValueError, match=told):

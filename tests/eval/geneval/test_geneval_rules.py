@@ -45,20 +45,24 @@ def test_a_golden_vector_that_disagrees_is_told(tmp_path):
     vectors["images"][0]["correct"] ^= True
     vectors["images"][1]["reason"] = "another"
     vectors["images"][2]["kept"] = {}
+    vectors["images"][6]["color_by_score"] = {}
     vectors["relative_position"][0]["a_relative_to_b"] = ["above"]
     vectors["relative_position"][1]["iou"] += 0.01
     file = tmp_path / "golden.json"
     file.write_text(json.dumps(vectors))
     told = check(file)
     assert [line.partition(" ")[0].rstrip(":") for line in told] == [
-        "images[0]", "images[1]", "images[2]", "relative_position[0]", "relative_position[1]",
+        "images[0]", "images[1]", "images[2]", "images[6]",
+        "relative_position[0]", "relative_position[1]",
     ]  # fmt: skip
+    assert "the colour of refrigerator at" in told[3]
     assert ["correct" in told[0], "reason" in told[1], "kept" in told[2]] == [True] * 3
 
 
 @pytest.mark.parametrize(
     "content",
     ["", "[]", "{}", '{"images": [], "relative_position": []}',
+     '{"images": [{"metadata": {}}], "relative_position": [{}]}',
      '{"images": [{}], "relative_position": [{}]}', '{"images": [3], "relative_position": [3]}'],
 )  # fmt: skip
 def test_a_file_without_golden_vectors_checks_nothing(tmp_path, content):

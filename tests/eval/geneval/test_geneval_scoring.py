@@ -168,6 +168,8 @@ def change(lines: list[dict], head: dict, how: str) -> None:
         lines[0]["colours"]["cat"] = "red"
     elif how == "note":
         lines[0]["note"] = float("nan")
+    elif how == "no note":
+        lines[0]["note"] = None
     elif how == "other prompt":
         lines[1]["metadata"] = DOG.json()
     elif how == "no boxes":
@@ -183,7 +185,7 @@ def change(lines: list[dict], head: dict, how: str) -> None:
     [
         ("half", "lacks 1 of 4 images, 00001/0001 first: it is half-finished"),
         ("id", "has an image '00007/0000', which its recipe does not know"),
-        ("nan", "00000/0000: cat: box .* no NaN"),
+        ("nan", "line 2: it holds NaN"),
         ("text", "a box is .x1, y1, x2, y2, score"),
         ("truth", "a box is .x1, y1, x2, y2, score"),
         ("too many", "lacks 1999999999996 of 2000000000000 images, 00002/0000 first"),
@@ -192,7 +194,8 @@ def change(lines: list[dict], head: dict, how: str) -> None:
         ("numbers", "classes of its recipe are names"),
         ("no colours", "colours are lists by class"),
         ("a colour", "00000/0000: the colours of cat are a list"),
-        ("note", "a note is text"),
+        ("note", "line 2: it holds NaN"),
+        ("no note", "a note is text"),
         ("other prompt", "00000/0001 is of 'a photo of a dog', not of 'a photo of a cat'"),
         ("no boxes", "has no boxes or no metadata"),
         ("detector", "its recipe has no detector"),
@@ -208,6 +211,15 @@ def test_detections_that_are_not_whole_are_refused(tmp_path, how, told):
     change(lines, head, how)
     write(file, head, lines)
     with pytest.raises(ValueError, match=told):
+        read_detections(file)
+
+
+@pytest.mark.parametrize("key", ["boxes", "cat"])
+def test_a_class_that_is_there_twice_is_refused(tmp_path, key):
+    file = tmp_path / "recorded.jsonl"
+    record(file, [CAT])
+    file.write_text(file.read_text().replace(f'"{key}": ', f'"{key}": [], "{key}": ', 1))
+    with pytest.raises(ValueError, match=f"line 2: it holds the key '{key}' twice"):
         read_detections(file)
 
 
@@ -229,6 +241,17 @@ def test_a_file_that_holds_no_detections(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(ValueError, match="no file of predictions"):
         read_detections(file)
+
+
+def test_a_colour_that_was_not_looked_at_is_told_with_its_image(tmp_path):
+    file = tmp_path / "recorded.jsonl"
+    red = Prompt("colors", (Wanted("cat", 1, "red"),), "a photo of a red cat")
+    found = record(file, [CAT, red])
+    del found[1]["colours"]
+    head = json.loads(file.read_text().partition("\n")[0])["recipe"]
+    write(file, head, found)
+    with pytest.raises(ValueError, match="00001/0000: the colour of cat .* detect again"):
+        report_of(read_detections(file))
 
 
 def test_a_line_that_was_cut_is_an_image_that_is_missing(tmp_path):

@@ -77,6 +77,11 @@ def test_it_goes_on_where_it_stopped(server: ChatServer, prompts: Path, tmp_path
     assert server.bodies()[-1]["response_format"] == "b64_json"
     other = draw(server, prompts, "--size", "128x128")
     assert other.exit_code == 2 and "resolution 64x64, not 128x128" in other.output
+    before = len(server.requests)
+    (tmp_path / "drawn" / "drawn.jsonl").unlink()
+    others = draw(server, prompts)
+    assert others.exit_code == 2 and "0000.png was not drawn here" in others.output
+    assert len(server.requests) == before
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_ranks_answer_what_one_would(asked: tuple, judge: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda one: one["p"].update(yes=float("nan")), "nan is no probability"),
+        (lambda one: one["p"].update(yes=float("nan")), "line 2: it holds NaN"),
         (lambda one: one["p"].update(yes=1.5), "1.5 is no probability"),
         (lambda one: one["p"].update(yes=None), "None is no probability"),
         (lambda one: one["p"].pop("no"), "has not a probability for each of no, yes"),

@@ -94,6 +94,10 @@ def test_it_goes_on_where_it_stopped(tiny_model: Model, tmp_path: Path) -> None:
     assert (folder / "0.png").stat().st_mtime_ns == kept
     with pytest.raises(ValueError, match="another recipe .seed 3, not 4"):
         drawn(tiny_model, "dpg", tmp_path, seed=4)
+    (folder / "drawn.jsonl").unlink()
+    with pytest.raises(ValueError, match="0.png was not drawn here, for there is no .*drawn.jsonl"):
+        drawn(tiny_model, "dpg", tmp_path, seed=4)
+    assert {file.name: file.read_bytes() for file in folder.glob("*.png")}.items() <= whole.items()
 
 
 @pytest.mark.parametrize(

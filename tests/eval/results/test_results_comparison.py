@@ -235,7 +235,7 @@ def test_a_worth_that_is_no_number_is_refused(a):
 def test_nan_in_kept_predictions_is_refused(a, tmp_path):
     b = scene_predictions(tmp_path / "b.jsonl", lambda n: True)
     b.write_text(b.read_text().replace('"right": true', '"right": NaN', 1))
-    refused(a, b, "is worth nan")
+    refused(a, b, "it holds NaN")
 
 
 def test_wrong_ids_are_refused(tmp_path):

@@ -184,10 +184,10 @@ def test_a_broken_sheet_is_an_error(tmp_path):
         page([read_result(run)])
 
 
-def drawn(root: Path, recipe: dict) -> Path:
+def drawn(root: Path, recipe: dict, samples: int = 2) -> Path:
     for number, prompt in enumerate(geneval_prompts()):
         write_prompt(root, number, prompt)
-        for sample in range(2):
+        for sample in range(samples):
             image = Image.new("RGB", (32, 32), (40 * number, 100 * sample, 9))
             image.save(sample_file(root, number, sample))
     with PredictionsFile(root / "drawn.jsonl", recipe):
@@ -197,6 +197,7 @@ def drawn(root: Path, recipe: dict) -> Path:
 def test_images_that_were_scored_are_shown_and_no_others(tmp_path):
     run = geneval(tmp_path / "g.json", lambda n: n < 5, model="m", seed=1, guidance=3.0)
     drawn(tmp_path / "other", {"model": "m", "seed": 1, "guidance": 1.0})
+    drawn(tmp_path / "fewer", {"model": "m", "seed": 1, "guidance": 3.0}, samples=1)
     assert "<figure" not in page([read_result(run)])
     drawn(tmp_path / "mine", {"model": "m", "seed": 1, "guidance": 3.0})
     found = outline(page([read_result(run)]))
