@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..geneval.rules import Rules
+from ..geneval.scoring import name_of
 from ..intervals import Estimate
 from ..score import recipe
 from .items import ALL, OVERALL, Item, asked, is_macro, items
@@ -215,8 +216,11 @@ def _same_hashes(a: Result, b: Result) -> dict[str, str]:
 
 def _paired(a: Result, b: Result) -> list[Pair]:
     """Return the items of A with those of B; ValueError where one lacks some."""
-    first = {(item.part, item.key): item for item in items(a)}
-    second = {(item.part, item.key): item for item in items(b)}
+    both = [items(a), items(b)]
+    if a.recipe.get("rewriter") != b.recipe.get("rewriter"):  # whom a part's name names
+        part = name_of({"detector": a.recipe["detector"]})
+        both = [[replace(item, part=part) for item in some] for some in both]
+    first, second = ({(item.part, item.key): item for item in some} for some in both)
     for one, other, path in ((first, second, b.path), (second, first, a.path)):
         if missing := [key for key in one if key not in other]:
             told = ", ".join(" ".join(dict.fromkeys(key)) for key in missing[:3])

@@ -75,6 +75,17 @@ def test_the_overall_of_uneven_kinds_weighs_kinds_alike(tmp_path):
     assert overall.is_exact and overall.p == pytest.approx(2 / 2**3)
 
 
+def test_rewritten_prompts_are_paired_with_raw_ones(tmp_path):
+    a = geneval(tmp_path / "a.json", lambda n: False)
+    b = geneval(tmp_path / "b.json", lambda n: True, rewriter="llama")
+    c = geneval(tmp_path / "c.json", lambda n: False, rewriter="llama")
+    found = compared(a, b)
+    assert row(found, "geneval_by_recorded", "overall").difference.value == 1
+    assert found.differing() == {"rewriter": ("raw prompts", "llama")}
+    named = compared(b, c)
+    assert row(named, "geneval_by_recorded_prompts_by_llama", "overall").difference.value == -1
+
+
 def test_questions_of_one_image_are_one_cluster(tmp_path):
     a = vqa(tmp_path / "a.json", lambda n: True)
     b = vqa(tmp_path / "b.json", lambda n: n % 2 == 0)
