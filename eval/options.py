@@ -17,17 +17,23 @@ EVAL_SEED = 1_000_003  # training takes its scenes from other seeds
 
 
 class OutFile(click.Path):
-    """A file that can be written, whose folders are made: else the work for it would be lost."""
+    """A file that can be written, whose folders are made, and that no other option writes: else
+    the work for it would be lost.
+    """
 
     def __init__(self) -> None:
         super().__init__(dir_okay=False, writable=True, path_type=Path)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return the path; fail where no folder above it can take the file."""
+        """Return the path; fail where no folder above it can take the file, or another takes it."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         there = next(folder for folder in path.absolute().parents if folder.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             self.fail(f"{path} cannot be written: {there} is no folder that takes it", param, ctx)
+        for other in ctx.command.params if ctx else ():
+            taken = ctx.params.get(other.name) if isinstance(other.type, OutFile) else None
+            if taken is not None and taken.resolve() == path.resolve():
+                self.fail(f"{other.opts[0]} writes {path} too: give each its own", param, ctx)
         return path
 
 

@@ -122,9 +122,15 @@ def markdown(scores: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
 
 
 def recipe_line(recipe: Mapping[str, Any]) -> str:
-    """Return the recipe in one line: what the numbers depend on, hashes cut to 12 digits."""
-    shown = {name: value for name, value in recipe.items() if not isinstance(value, Mapping)}
-    return ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in shown.items())
+    """Return the recipe in one line: what the numbers depend on, hashes cut to 12 digits. Of what
+    has names of its own the versions of packages are told.
+    """
+    told = {
+        name: f"({recipe_line(value)})" if name == "versions" else _short(value)
+        for name, value in recipe.items()
+        if name == "versions" or not isinstance(value, Mapping)
+    }
+    return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in told.items())
 
 
 def contact_sheet(cells: Sequence[Cell], columns: int = 8, scale: int = 2) -> Image.Image:

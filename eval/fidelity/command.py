@@ -60,6 +60,8 @@ def fidelity_(
     if backbone is None and ignored:
         raise click.UsageError(f"{' and '.join(ignored)}: of --backbone, which is not given")
     check_device(device)
+    from ..geneval.folder import drawn_recipe
+    from ..overlap import with_overlap
     from ..results.shown import show
     from ..score import recipe
 
@@ -69,15 +71,17 @@ def fidelity_(
         *([_by_backbone(backbone, resize, kid_size, device)] if backbone else []),
         *([_by_inception(inception_weights, device)] if inception_weights else []),
     ]
-    measured = [step(reference, images) for step in steps]
+    settings = {
+        "evaluation": "fidelity", "device": device, "precision": "float32",
+        **drawn_recipe(reference, "reference_drawing_"), **drawn_recipe(images, "drawing_"),
+    }  # fmt: skip
     report: dict[str, Any] = {"scores": {}, "predictions": []}
-    settings = {"evaluation": "fidelity", "device": device, "precision": "float32"}
-    for one in measured:
+    for one in [step(reference, images) for step in steps]:
         report["scores"] |= one["scores"]
         report["predictions"] += one.get("predictions", [])
         settings |= one["settings"]
     report["recipe"] = recipe(**settings)
-    show("fidelity", report, json, markdown)
+    show("fidelity", with_overlap(report, None), json, markdown)
 
 
 def _lpips(reference: Path, images: Path, weights: tuple[Path, Path], device: str):
@@ -163,6 +167,7 @@ def copies_(
     check_device(device)
     from unimodal.transcript import save_image
 
+    from ..geneval.folder import drawn_recipe
     from ..report import contact_sheet as sheet_of
     from ..results.shown import show
     from ..score import recipe
@@ -170,11 +175,13 @@ def copies_(
     from .embedder import features_of, load
     from .images import ImageSet
 
+    how = drawn_recipe(images, "drawing_") | drawn_recipe(training, "training_drawing_")
     embedder = load(backbone, resize, device)
     drawn, known = ImageSet.of(images), ImageSet.of(training)
     mine, theirs = features_of(embedder, drawn), features_of(embedder, known)
     report = copies(embedder, mine, theirs, CopyRule(alpha, neighbours))
-    report["recipe"] = recipe(evaluation="copies", **report.pop("settings"))
+    settings = {"device": device, "precision": "float32", **how, **report.pop("settings")}
+    report["recipe"] = recipe(evaluation="copies", **settings)
     show("copies", report, json, markdown)
     if contact_sheet:
         shown = cells(report["predictions"], drawn, known, NUM_SHOWN)
@@ -206,17 +213,20 @@ def preference_(
     if processor is not None and by != "pickscore":
         raise click.UsageError(f"--processor is of pickscore, not of {by}: leave it out")
     check_device(device)
+    from ..geneval.folder import drawn_recipe
+    from ..overlap import with_overlap
     from ..results.shown import show
     from ..score import recipe
     from .preference import Hpsv2, ImageReward, PickScore, preference_report
     from .prompted import prompted_images
 
-    asked = prompted_images(images)
+    asked, how = prompted_images(images), drawn_recipe(images, "drawing_")
     model = (
         PickScore(weights, processor, device) if by == "pickscore"
         else Hpsv2(weights, device) if by == "hpsv2"
         else ImageReward(weights, device)
     )  # fmt: skip
     report = preference_report(model, asked)
-    report["recipe"] = recipe(evaluation="preference", **report.pop("settings"))
-    show(f"preference: {by}", report, json, markdown)
+    settings = {"device": device, "precision": "float32", **how, **report.pop("settings")}
+    report["recipe"] = recipe(evaluation="preference", **settings)
+    show(f"preference: {by}", with_overlap(report, None), json, markdown)

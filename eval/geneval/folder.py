@@ -99,6 +99,17 @@ def images_hash(drawn: Drawn) -> str:
     return digest([id, sha256(file.read_bytes()).hexdigest()] for id, _, file in drawn.images())
 
 
+def drawn_recipe(images: Path, side: str = "") -> dict[str, Any]:
+    """Return how images were drawn, where that stands beside them; {} for those of others.
+
+    images: their folder, or a file in it. side: what the names of the settings begin with.
+    ValueError where what stands there cannot be read.
+    """
+    file = (images if images.is_dir() else images.parent) / DRAWN
+    known = read_predictions(file)[0] if file.exists() else {}
+    return {f"{side}{name}": value for name, value in known.items()}
+
+
 def read_folder(root: Path, prompts: Sequence[Prompt] | None = None) -> Drawn:
     """Return what was drawn in a folder; of `prompts`, where these are given, and of no others.
 
@@ -123,7 +134,7 @@ def read_folder(root: Path, prompts: Sequence[Prompt] | None = None) -> Drawn:
             raise ValueError(f"{folders[number] / METADATA} is not of the prompt {prompt.text!r}")
     files = tuple(_samples(folders[number]) for number in range(number_of))
     _check_links(root, files)
-    drawn = Drawn(root, there, files, _recipe(root))
+    drawn = Drawn(root, there, files, drawn_recipe(root))
     _check_counts(drawn)
     if drawn.recipe.get("prompts") not in (None, prompts_hash(there)):
         raise ValueError(
@@ -163,10 +174,6 @@ def _check_counts(drawn: Drawn) -> None:
             raise ValueError(f"{told}: it is half-finished, draw again to go on")
         if len(files) > wanted:
             raise ValueError(f"{told}: take {files[wanted].name} and what follows it away")
-
-
-def _recipe(root: Path) -> dict[str, Any]:
-    return read_predictions(root / DRAWN)[0] if (root / DRAWN).exists() else {}
 
 
 def _prompt(folder: Path) -> Prompt:

@@ -142,10 +142,10 @@ def judged_(
     if server is None and top_tokens is not None:
         raise click.UsageError("--top-tokens is of --server: --judge tells all; leave it out")
     check_device(device)
+    from ..geneval.folder import drawn_recipe
     from ..overlap import Probe, check_shards, overlap, with_overlap
     from ..results.shown import show
     from .benchmarks import benchmark_of
-    from .drawing import drawn_recipe
     from .evaluation import evaluate
 
     check_shards(training)
@@ -159,7 +159,7 @@ def judged_(
     file = predictions
     if predictions is not None and ranks > 1:
         file = predictions.with_name(f"{predictions.stem}.{rank}-of-{ranks}{predictions.suffix}")
-    drawing = drawn_recipe(images)
+    drawing = drawn_recipe(images, "drawing_")
     report = evaluate(judging, asked, made, each_token_once, batch_size, file, rank, ranks, drawing)
     if report is None:
         click.echo(f"rank {rank} of {ranks} has asked: {file}; score all by `eval score judged`")

@@ -16,7 +16,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,7 +29,7 @@ from unimodal.transcript import png_bytes
 from ..answer import Answer
 from ..geneval.drawing import MOST_SAMPLES, how_drawn, noise_seed
 from ..geneval.folder import DRAWN
-from ..predictions import PredictionsFile, read_predictions
+from ..predictions import PredictionsFile
 from ..run import Evaluator, Turn, Turns, run
 from ..score import Prediction, digest
 from .benchmark import Benchmark
@@ -112,12 +111,6 @@ def draw(
         named = {file.text: file.name for file in files}
         write_bytes(root / benchmark.index, f"{json.dumps(named, indent=1)}\n".encode())
     return len(files)
-
-
-def drawn_recipe(images: Path) -> dict[str, Any]:
-    """Return how images were drawn, where that stands beside them; {} for those of others."""
-    file = (images if images.is_dir() else images.parent) / DRAWN
-    return read_predictions(file)[0] if file.exists() else {}
 
 
 def _wanted(

@@ -49,9 +49,9 @@ def evaluate(
 ) -> dict[str, Any] | None:
     """Return the report; None from a rank of several, which has only kept its answers in its file.
 
-    once: count each token once where the benchmark does not. drawing: how the images were drawn,
-    where that is known (drawing.py:drawn_recipe); the recipe then says it. ValueError for images
-    that cannot be used, before the judge is asked anything.
+    once: count each token once where the benchmark does not. drawing: what the recipe says of how
+    the images were drawn (geneval/folder.py:drawn_recipe). ValueError for images that cannot be
+    used, before the judge is asked anything.
     """
     _check_distinct(questions)
     once = once or benchmark.once
@@ -63,7 +63,7 @@ def evaluate(
         "num_images": len({(one.picture.name, one.cell) for one in questions}),
         "each_token_once": once, "scorer": judge.name, **judge.settings(),
         "judge_on_plain_colours": known_colours(judge),
-        **{f"drawing_{name}": value for name, value in (drawing or {}).items()},
+        **(drawing or {}),
     }  # fmt: skip
     mine = [one for one in questions if rank_of(one.id, world_size) == rank]
     with _kept_in(file, settings) as kept:

@@ -19,6 +19,7 @@ from .paired import RESAMPLES, bootstrap, cluster_sums, interval
 from .stored import Result
 
 SEED = 0  # of the samples: a report is a function of its predictions
+INTERVALS = f"closed forms; bootstrap: percentiles of {RESAMPLES} samples of prompts, seed {SEED}"
 
 Limits = dict[str, list[float] | None]
 

@@ -84,11 +84,11 @@ def _show(found: "Comparison") -> None:
     )
     for line in found.words():
         console.print(line, highlight=False)
-    differing = found.differing()
-    shared = {name: one for name, one in found.a.recipe.items() if name not in differing}
+    first, second = (one.recipe.items() for one in (found.a, found.b))
+    shared = dict(one for one in first if one in second) | found.settings
     console.print(f"both: {recipe_line(shared)}", highlight=False)
-    for name, result in zip(found.names, (found.a, found.b), strict=True):
-        mine = {key: result.recipe[key] for key in differing if key in result.recipe}
+    for name, settings in zip(found.names, (first, second), strict=True):
+        mine = {key: value for key, value in settings if key not in shared}
         console.print(f"{name}: {recipe_line(mine)}", highlight=False)
 
 

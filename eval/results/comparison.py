@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..geneval.rules import Rules
+from ..geneval.scoring import name_of
 from ..intervals import Estimate
 from ..score import recipe
 from .items import ALL, OVERALL, Item, asked, is_macro, items
@@ -29,7 +30,7 @@ from .stored import Result, names_of
 
 LEVEL = 0.05
 JUDGING = ("evaluation", "task", "rules", "scorer", "detector", *Rules().json())
-NOT_TOLD = ("commit", "machine", "system", "python", "versions", "batch_size")
+NOT_TOLD = ("commit", "machine", "system", "python", "versions", "batch_size", "intervals")
 Pair = tuple[Item, Item]
 
 
@@ -112,6 +113,14 @@ class Comparison:
         both = {key: (self.a.recipe.get(key), self.b.recipe.get(key)) for key in keys}
         return {key: (a, b) for key, (a, b) in both.items() if a != b}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return how the two were compared."""
+        return {
+            "intervals": "bootstrap of prompts, percentiles", "resample_seed": self.seed,
+            "resamples": self.resamples, "level": LEVEL, "correction": "holm",
+        }  # fmt: skip
+
     def words(self) -> list[str]:
         """Say which differences are real, a sentence each, and in which rows none is shown."""
         real = [row.words(self.names) for row in self.rows if row.is_real]
@@ -133,7 +142,7 @@ class Comparison:
             "scores": scores,
             "tests": [row.json(self.names) for row in self.rows],
             "words": self.words(),
-            "recipe": recipe(**self._settings()),
+            "recipe": recipe(**self._recipe()),
             "predictions": [
                 {
                     "part": a.part, "kind": a.kind, "id": a.key, "group": a.cluster,
@@ -143,7 +152,7 @@ class Comparison:
             ],
         }  # fmt: skip
 
-    def _settings(self) -> dict[str, Any]:
+    def _recipe(self) -> dict[str, Any]:
         """Return the recipe: what both share, where they differ, how they were compared; both."""
         differing = self.differing()
         shared = {
@@ -158,9 +167,8 @@ class Comparison:
         }
         return {
             **shared, **self.hashes, "evaluation": "compare", "task": self.a.evaluation,
-            "a_name": self.names[0], "b_name": self.names[1], **apart,
-            "resample_seed": self.seed, "resamples": self.resamples, "level": LEVEL,
-            "correction": "holm", "a": self.a.recipe, "b": self.b.recipe,
+            "a_name": self.names[0], "b_name": self.names[1], **apart, **self.settings,
+            "a": self.a.recipe, "b": self.b.recipe,
         }  # fmt: skip
 
 
@@ -215,8 +223,11 @@ def _same_hashes(a: Result, b: Result) -> dict[str, str]:
 
 def _paired(a: Result, b: Result) -> list[Pair]:
     """Return the items of A with those of B; ValueError where one lacks some."""
-    first = {(item.part, item.key): item for item in items(a)}
-    second = {(item.part, item.key): item for item in items(b)}
+    both = [items(a), items(b)]
+    if a.recipe.get("rewriter") != b.recipe.get("rewriter"):  # whom a part's name names
+        part = name_of({"detector": a.recipe["detector"]})
+        both = [[replace(item, part=part) for item in some] for some in both]
+    first, second = ({(item.part, item.key): item for item in some} for some in both)
     for one, other, path in ((first, second, b.path), (second, first, a.path)):
         if missing := [key for key in one if key not in other]:
             told = ", ".join(" ".join(dict.fromkeys(key)) for key in missing[:3])

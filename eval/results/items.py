@@ -23,6 +23,7 @@ from ..scene_requests import PARTS, WORLD_PARTS
 from ..score import Prediction, digest
 from ..vqa.asking import SEEN
 from ..vqa.evaluation import digest_of
+from ..vqa.tasks import NAMES, task_of
 from .stored import Result
 
 ALL = "all"  # the kind of items that have none
@@ -31,7 +32,6 @@ MEASURED = ("right", "psnr_db", "ssim")  # of a tokenizer's images
 HASHES = ("prompts", "people_prompts", "questions", "images", "things")  # in recipes
 NOTHING = digest([])  # which recipes once named where nothing was asked
 LACKING = (KeyError, IndexError, TypeError)  # what a prediction of another shape raises
-CIRCULAR = ("mmbench",)  # tasks whose question is right when all of its rotations are
 
 
 @dataclass(frozen=True)
@@ -168,21 +168,10 @@ def _geneval(result: Result) -> Iterable[Item]:
 def _vqa(result: Result) -> Iterable[Item]:
     task = _text(result.recipe, "task", result)
     seen = [p for p in result.predictions if p.get("pass") == SEEN]
-    if task in CIRCULAR:
-        seen = _whole(seen)
-    for p in seen:
+    for p in task_of(task).whole(seen) if task in NAMES else seen:  # a task may be one's own
         id = _text(p, "item", result)
         kind, group = _text(p, "kind", result), _text(p, "group", result)
         yield Item(task, kind or ALL, id, group, *_worth(p, result, id))
-
-
-def _whole(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """Return one prediction a group, worth the least of its own."""
-    least: dict[str, Prediction] = {}
-    for p in predictions:
-        there = least.setdefault(p["group"], {**p, "item": p["group"]})
-        there["value"] = min(there["value"], p["value"])
-    return list(least.values())
 
 
 def _tokenizer(result: Result) -> Iterable[Item]:

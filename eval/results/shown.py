@@ -9,13 +9,17 @@ from unimodal.atomic import write_bytes
 
 from ..report import markdown, recipe_line, terminal_table
 from ..score import write
-from .bootstrapped import bootstrapped
+from .bootstrapped import INTERVALS, bootstrapped
 
 
 def show(
     title: str, report: dict[str, Any], json_file: Path | None, markdown_file: Path | None
 ) -> None:
-    """Print the report's table and recipe, and write its JSON and Markdown files if asked to."""
+    """Print the report's table and recipe, and write its JSON and Markdown files if asked to.
+
+    The recipe says how intervals were made too.
+    """
+    report = report | {"recipe": report["recipe"] | {"intervals": INTERVALS}}
     # First, so that a full disk does not cost the scores too; brackets of names are no markup.
     console = Console(markup=False)
     console.print(terminal_table(report["scores"], title))

@@ -11,6 +11,7 @@ In: files that `--json` wrote, or files of `--predictions`. Out: `Result`s.
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -112,11 +113,12 @@ def read_judged(path: Path) -> Result:
 def names_of(paths: Sequence[Path]) -> list[str]:
     """Return a short name for each path, unlike the others: its last parts, as few as will do."""
     depth = 1
+    whole = [Path(os.path.abspath(path)) for path in paths]  # "." has no name; links keep theirs
     while True:
-        names = ["/".join(path.with_suffix("").parts[-depth:]) for path in paths]
+        names = ["/".join(path.with_suffix("").parts[-depth:]) for path in whole]
         if len(set(names)) == len(names):
             return names
-        if depth > max(len(path.parts) for path in paths):  # files that differ in suffix alone
+        if depth > max(len(path.parts) for path in whole):  # files that differ in suffix alone
             return [str(path) for path in paths]
         depth += 1
 

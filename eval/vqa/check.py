@@ -31,12 +31,12 @@ def check(path: Path) -> list[str]:
 
 
 def _form(vector: Row) -> str:
-    given, wanted = vector.text("in"), vector.get("out")
+    given, wanted = vector.any_text("in"), vector.get("out")
     ours = vqa_official(given)
     return "" if ours == wanted else f"{given!r} becomes {ours!r}, and officially {wanted!r}"
 
 
 def _score(vector: Row) -> str:
-    people, answer, wanted = vector.texts("gt"), vector.text("pred"), vector.get("acc")
+    people, answer, wanted = vector.texts("gt"), vector.any_text("pred"), vector.get("acc")
     ours = round(100 * vqa_accuracy(answer, people), DIGITS)
     return "" if ours == wanted else f"{answer!r} to {people} is worth {ours}, officially {wanted}"

@@ -126,7 +126,8 @@ def report(
     for name in (MAJORITY, BLIND, SHUFFLED):
         if baselines[name]:
             scores[name] = task.scores(baselines[name])
-            scores[f"gain_over_{name}"] = gain(seen, baselines[name], task.most)
+            others = task.whole(baselines[name])
+            scores[f"gain_over_{name}"] = gain(task.whole(seen), others, task.most)
     judged = [one for name in PASSES for one in passes[name]]
     return {"scores": {task.name: scores}, "recipe": recipe(**settings), "predictions": judged}
 

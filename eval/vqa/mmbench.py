@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..intervals import Estimate
 from ..score import Prediction
 from .choices import listed, mmbench_choice
-from .clusters import mean_of_clusters
 from .item import Item
 from .source import Row, Source
 from .task import LETTER, AnswerTask, Chance, Verdict, mean
@@ -63,9 +61,15 @@ class MmBench(AnswerTask):
         """Return the share of questions with all rotations right, by category too; `one_order` is
         the share of rotations.
         """
-        kinds = sorted({one["kind"] for one in predictions})
-        of_kinds = {k: circular([p for p in predictions if p["kind"] == k]) for k in kinds}
-        return {"overall": circular(predictions), **of_kinds, "one_order": mean(predictions)}
+        return {**super().scores(self.whole(predictions)), "one_order": mean(predictions)}
+
+    def whole(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """Return a prediction a question, worth the least of its rotations."""
+        least: dict[str, Prediction] = {}
+        for one in predictions:
+            there = least.setdefault(one["group"], {**one, "item": one["group"]})
+            there["value"] = min(there["value"], one["value"])
+        return list(least.values())
 
     def _item(self, row: Row, images: Mapping[int, Any]) -> Item:
         options = {
@@ -86,14 +90,6 @@ class MmBench(AnswerTask):
             str(index), question, (_image(row, images),), {"answer": answer, "options": options},
             kind or row.text("category"), str(index % ROTATION),
         )  # fmt: skip
-
-
-def circular(predictions: Sequence[Prediction]) -> Estimate:
-    """Return the share of questions with all rotations right."""
-    right: dict[str, bool] = {}
-    for one in predictions:
-        right[one["group"]] = right.get(one["group"], True) and one["value"] == 1
-    return mean_of_clusters((group, float(all_right)) for group, all_right in right.items())
 
 
 def rotations(item: Item) -> list[Item]:

@@ -36,11 +36,16 @@ class Row:
 
     def text(self, *names: str) -> str:
         """Return a field as words; ValueError where it is empty, or no text and no number."""
+        text = self.any_text(*names)
+        if not text.strip():
+            raise ValueError(f"{self.place}: {names[0]} is empty")
+        return text
+
+    def any_text(self, *names: str) -> str:
+        """Return a field as words, which may be none; ValueError for no text and no number."""
         value = self.get(*names)
         if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
             raise ValueError(f"{self.place}: {names[0]} is text, not {value!r:.80}")
-        if not str(value).strip():
-            raise ValueError(f"{self.place}: {names[0]} is empty")
         return str(value)
 
     def one_of(self, allowed: Collection[str], *names: str) -> str:

@@ -79,6 +79,10 @@ class Task(ABC):
             **by(predictions, "kind"),
         }
 
+    def whole(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """Return judged predictions as the overall score counts them: here one by one."""
+        return list(predictions)
+
     def told_options(self, expected: dict[str, Any]) -> str:
         """Return what takes the place of {options} in a prompt."""
         return ""

@@ -31,3 +31,13 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
     assert "cannot be written" not in told(tmp_path / "new" / "scores.json", tmp_path)
+
+
+def test_two_results_in_one_file_are_refused(tmp_path: Path) -> None:
+    kept = tmp_path / "q.jsonl"
+    kept.write_text("answers")
+    base = ["eval", "vqa", "--task", "pope", "--data", str(tmp_path), "--predictions", str(kept)]
+    done = CliRunner().invoke(main, [*base, "--json", f"{tmp_path}/../{tmp_path.name}/q.jsonl"])
+    said = " ".join(done.output.split())
+    assert done.exit_code == 2 and "--predictions writes" in said and "give each its own" in said
+    assert kept.read_text() == "answers"

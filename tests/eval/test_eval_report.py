@@ -27,6 +27,7 @@ SCORES = {
     "one": mean([3.0]),
 }
 RECIPE = {"seed": 5, "guidance": 2.0, "model": "a" * 64, "versions": {"torch": "2"}, "commit": None}
+LINE = "seed 5, guidance 2, model aaaaaaaaaaaa, versions (torch 2), commit none"
 
 
 def image(value: int) -> np.ndarray:
@@ -51,7 +52,7 @@ def test_markdown_is_a_table_and_a_recipe():
     assert "seen" not in text, "kinds of what is only compared stand in the JSON file alone"
     assert "| nothing | not measured |  | 0 |" in text
     assert "| one | 3.000 |  | 1 |" in text
-    assert text.endswith("\nseed 5, guidance 2, model aaaaaaaaaaaa, commit none\n")
+    assert text.endswith(f"\n{LINE}\n")
 
 
 def test_names_and_prompts_are_told_as_they_are(capsys):
@@ -74,7 +75,8 @@ def test_terminal_table_shows_the_same():
 def test_recipe_line_cuts_hashes_alone():
     fit = "PadFit(side=24, background=127, least=14, kind='pad')"
     assert recipe_line({"fit": fit}) == f"fit {fit}"
-    assert recipe_line(RECIPE) == "seed 5, guidance 2, model aaaaaaaaaaaa, commit none"
+    assert recipe_line(RECIPE) == LINE
+    assert recipe_line({"a": RECIPE, "b": RECIPE, "level": 0.05}) == "level 0.05"
 
 
 def pixels_of(sheet: Image.Image, colour: tuple[int, int, int]) -> int:

@@ -19,8 +19,9 @@ from unimodal.document import Document, Image
 from unimodal.eval.fidelity.embedder import features_of, load
 from unimodal.eval.fidelity.images import ImageSet
 from unimodal.eval.fidelity.prompted import prompted_images
-from unimodal.eval.geneval.folder import sample_file, write_prompt
+from unimodal.eval.geneval.folder import DRAWN, sample_file, write_prompt
 from unimodal.eval.geneval.prompts import Prompt, Wanted
+from unimodal.eval.predictions import PredictionsFile
 from unimodal.tokenizer.pixels import ImageError
 
 
@@ -187,6 +188,25 @@ def test_copies_of_shards_are_found(convnext: Path, tmp_path: Path) -> None:
     assert scores["copies"]["value"] == pytest.approx(2 / 6) and "alpha0.5_of_10_n6" in label
     assert found["recipe"]["num_training"] == 30
     assert PILImage.open(sheet).width > 200
+
+
+def test_how_sides_were_drawn_is_told(convnext: Path, tmp_path: Path) -> None:
+    ours, theirs = (folder(tmp_path / name, drawn(k, 12)) for k, name in enumerate("ab"))
+    for side, model in ((ours, "a" * 64), (theirs, "b" * 64)):
+        with PredictionsFile(side / DRAWN, {"model": model, "seed": 5}):
+            pass  # the images are there already
+    for verb, side in (("fidelity", "reference"), ("copies", "training")):
+        sides = (theirs, ours) if verb == "fidelity" else (ours, theirs)
+        few = ("--neighbours", 10) if verb == "copies" else ()
+        out = tmp_path / f"{verb}.json"
+        words = ("--backbone", convnext, "--resize", 32, "--json", out)
+        done = command("eval", verb, *sides, *words, *few)
+        assert done.exit_code == 0, done.output
+        told = json.loads(out.read_text())["recipe"]
+        assert (told["drawing_model"], told["drawing_seed"]) == ("a" * 64, 5)
+        assert told[f"{side}_drawing_model"] == "b" * 64
+        assert (told["device"], told["precision"]) == ("cpu", "float32")
+        assert told.get("training_overlap") == (None if verb == "copies" else "not checked")
 
 
 def test_a_model_that_sees_nothing_is_refused(tmp_path: Path) -> None:

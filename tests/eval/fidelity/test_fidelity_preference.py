@@ -13,6 +13,8 @@ from PIL import Image as PILImage
 from unimodal.command import main
 from unimodal.eval.fidelity.preference import PickScore
 from unimodal.eval.fidelity.prompted import prompted_images
+from unimodal.eval.geneval.folder import DRAWN
+from unimodal.eval.predictions import PredictionsFile
 
 PROMPTS = ("a red dog", "two green cats")
 
@@ -89,9 +91,13 @@ def test_pick_score_by_its_formula(clip: Path, images: Path) -> None:
 def test_scores_of_a_folder(clip: Path, images: Path, tmp_path: Path) -> None:
     """Prompts count once each, however many images they have; a JSON file gives the same."""
     out = tmp_path / "scores.json"
+    with PredictionsFile(images / DRAWN, {"model": "a" * 64}):
+        pass  # the images are there already
     done = command("eval", "preference", images, "--weights", clip, "--json", out)
     assert done.exit_code == 0, done.output
     found = json.loads(out.read_text())
+    told = ("drawing_model", "device", "precision", "training_overlap")
+    assert [found["recipe"][name] for name in told] == ["a" * 64, "cpu", "float32", "not checked"]
     rows = found["predictions"]
     assert [one["prompt"] for one in rows] == [PROMPTS[0], PROMPTS[0], PROMPTS[1]]
     value = ((rows[0]["score"] + rows[1]["score"]) / 2 + rows[2]["score"]) / 2

@@ -14,8 +14,9 @@ from unimodal.command import main
 from unimodal.document import Document, Text
 from unimodal.eval.answerers.endpoint import Endpoint
 from unimodal.eval.geneval.drawing import noise_seed
+from unimodal.eval.geneval.folder import drawn_recipe
 from unimodal.eval.judged.benchmarks import benchmark_of
-from unimodal.eval.judged.drawing import draw, drawn_recipe
+from unimodal.eval.judged.drawing import draw
 from unimodal.eval.judged.evaluation import evaluate
 from unimodal.eval.judged.server_judge import ServerJudge
 from unimodal.generation import generate
@@ -153,7 +154,8 @@ def test_from_drawing_to_score_with_the_server_as_judge(tiny_model: Model, tmp_p
             benchmark, images = benchmark_of(name), drawn(tiny_model, name, tmp_path)
             questions = benchmark.questions(official(name, tmp_path), images, CELLS[name])
             judge = ServerJudge(Endpoint(served.url, None), "tiny", 1000)
-            report = evaluate(judge, benchmark, questions, True, drawing=drawn_recipe(images))
+            how = drawn_recipe(images, "drawing_")
+            report = evaluate(judge, benchmark, questions, True, drawing=how)
             assert report is not None and report["recipe"]["drawing_model"] == tiny_model.hash
             p = [one["p"] for one in report["predictions"]]
             assert len(p) == len(questions) and all(0 < min(one.values()) for one in p)

@@ -105,7 +105,9 @@ def test_what_has_no_items_has_no_bootstrap(predictions: list[dict[str, Any]]) -
     assert bootstrapped(report("fidelity", predictions)) == {}
 
 
-def test_a_result_file_has_them_and_is_read_again(tmp_path: Path) -> None:
+def test_a_result_file_has_them_and_is_read_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     written = read_result(scenes(tmp_path / "a.json", lambda number: number % 2 == 0))
     again = {
         "scores": written.scores, "recipe": written.recipe, "predictions": written.predictions,
@@ -115,4 +117,9 @@ def test_a_result_file_has_them_and_is_read_again(tmp_path: Path) -> None:
     assert set(stored) == {"drawing", "questions"}
     overall = stored["drawing"]["overall"]
     assert overall[0] <= written.scores["drawing"]["overall"].value <= overall[1]
-    assert read_result(tmp_path / "b.json").more["bootstrap"] == stored
+    result = read_result(tmp_path / "b.json")
+    assert result.more["bootstrap"] == stored
+    how = "closed forms; bootstrap: percentiles of 10000 samples of prompts, seed 0"
+    told = " ".join(capsys.readouterr().out.split())
+    assert result.recipe["intervals"] == how and f"intervals {how}" in told
+    assert "versions (unimodal " in told

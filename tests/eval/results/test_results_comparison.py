@@ -75,6 +75,17 @@ def test_the_overall_of_uneven_kinds_weighs_kinds_alike(tmp_path):
     assert overall.is_exact and overall.p == pytest.approx(2 / 2**3)
 
 
+def test_rewritten_prompts_are_paired_with_raw_ones(tmp_path):
+    a = geneval(tmp_path / "a.json", lambda n: False)
+    b = geneval(tmp_path / "b.json", lambda n: True, rewriter="llama")
+    c = geneval(tmp_path / "c.json", lambda n: False, rewriter="llama")
+    found = compared(a, b)
+    assert row(found, "geneval_by_recorded", "overall").difference.value == 1
+    assert found.differing() == {"rewriter": ("raw prompts", "llama")}
+    named = compared(b, c)
+    assert row(named, "geneval_by_recorded_prompts_by_llama", "overall").difference.value == -1
+
+
 def test_questions_of_one_image_are_one_cluster(tmp_path):
     a = vqa(tmp_path / "a.json", lambda n: True)
     b = vqa(tmp_path / "b.json", lambda n: n % 2 == 0)
@@ -112,9 +123,14 @@ def test_equal_answers_are_said_to_be_equal(tmp_path):
 def test_the_file_is_a_result_itself(tmp_path):
     a = scenes(tmp_path / "a.json", lambda n: False)
     b = scenes(tmp_path / "b.json", lambda n: True, guidance=1.0)
+    spoil(b, lambda stored: stored["recipe"]["versions"].update(torch="1.0"), "b")
     done = CliRunner().invoke(main, ["eval", "compare", str(a), str(b), "--json", f"{tmp_path}/d"])
     assert done.exit_code == 0, done.output
     assert "b is higher" in done.output and "seed 7" in done.output and "model aaa" in done.output
+    both, of_a, of_b = " ".join(done.output.split()).partition("both: ")[2].split(" guidance ")
+    how = "intervals bootstrap of prompts, percentiles, resample seed 1000003, resamples"
+    assert f"{how} 10000, level 0.05, correction holm" in both
+    assert "torch 1.0," not in both + of_a and "torch 1.0," in of_b, "each has its versions"
     stored = json.loads((tmp_path / "d").read_text())
     assert stored["scores"]["drawing_difference"]["overall"]["value"] == 1
     told = stored["recipe"]

@@ -268,6 +268,7 @@ def test_names_are_as_short_as_they_can_be():
     assert names_of([Path("x/a.json"), Path("x/b.json")]) == ["a", "b"]
     assert names_of([Path("x/a.json"), Path("y/a.json")]) == ["x/a", "y/a"]
     assert names_of([Path("x/a.json"), Path("x/a.jsonl")]) == ["x/a.json", "x/a.jsonl"]
+    assert names_of([Path("."), Path("x")]) == [Path.cwd().name, "x"]
 
 
 # --- in a browser -------------------------------------------------------------------------------

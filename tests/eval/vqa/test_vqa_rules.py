@@ -128,6 +128,15 @@ def test_textvqa_normal_forms(given: str, form: str):
     assert evalai(given) == form
 
 
+def test_official_vectors_may_be_of_no_words(tmp_path: Path):
+    vectors = {"normalise": [{"in": "", "out": ""}], "score": [{"gt": TEN, "pred": "", "acc": 0.0}]}
+    file = tmp_path / "golden.json"
+    file.write_text(json.dumps(vectors))
+    assert check(file) == []
+    file.write_text(json.dumps(vectors | {"score": [{"gt": TEN, "pred": "", "acc": 30.0}]}))
+    assert "'' to" in check(file)[0]
+
+
 def test_textvqa_accuracy_always_normalises():
     assert textvqa_accuracy("STOP.", ["stop"] * 10) == 1
     assert textvqa_accuracy("stop", ["stop"] * 2 + ["go"] * 8) == pytest.approx(0.6)

@@ -144,6 +144,11 @@ def test_mmbench_wants_every_rotation_right():
     assert found["overall"].value == found["x"].value == 0.5 and found["overall"].n == 2
     assert found["one_order"].value == 0.75 and found["one_order"].n == 4
 
+    found = scores("mmbench", [{**one, "answer": one["expected"]["answer"]} for one in predictions])
+    assert (found["overall"].value, found["majority"]["overall"].value) == (1, 0)
+    whole = found["gain_over_majority"]
+    assert (whole.value, whole.n) == (1, 2), "a gain is of questions, as the score is"
+
 
 def test_a_letter_that_cannot_be_read_is_drawn_and_counted():
     expected = {"answer": "B", "options": {letter: f"option {letter}" for letter in "ABCD"}}
