@@ -5,6 +5,7 @@ many threads compute. A process is a fork, which shares the weights; answers com
 An answer depends on no neighbour (run.py), so that they are what one process would give.
 """
 
+import gc
 import signal
 import sys
 import traceback
@@ -98,6 +99,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the first process does then
     torch.set_num_threads(1)
+    gc.freeze()  # what stood here before is shared, and no garbage: it is not looked through again
     for reader in readers:
         reader.close()
     with suppress(BrokenPipeError):

@@ -29,7 +29,9 @@ from .paired import RESAMPLES, bootstrap, cluster_sums, exchange_p, holm, interv
 from .stored import Result, names_of
 
 LEVEL = 0.05
-JUDGING = ("evaluation", "task", "rules", "scorer", "detector", *Rules().json())
+JUDGING = (
+    "evaluation", "task", "rules", "scorer", "detector", "each_token_once", *Rules().json(),
+)  # fmt: skip
 NOT_TOLD = ("commit", "machine", "system", "python", "versions", "batch_size", "intervals")
 Pair = tuple[Item, Item]
 
