@@ -63,7 +63,7 @@ def test_scores_count_what_was_kept() -> None:
 
 
 def test_candidates_where_nothing_is_drawn_are_refused(painter: Model) -> None:
-    with pytest.raises(ValueError, match="2 candidates: nothing is drawn in captions; name the"):
+    with pytest.raises(ValueError, match="2 candidates: captions have no candidates; name the"):
         evaluate(painter, samples=1, seed=6, parts=("captions",), candidates=2)
     found = CliRunner().invoke(main, ["eval", "scenes", "--candidates", "9"])
     assert found.exit_code == 2 and "9 is not in the range" in found.output
