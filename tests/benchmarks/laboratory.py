@@ -23,7 +23,7 @@ from .commands import ROOT, alone, call, cpu_file, encoded, scenes, status_of
 RECIPE = ROOT / "configs/laboratory.yaml"
 MAX_OBJECTS = 2
 MIX = {
-    "draw": 0.5, "ask": 0.35, "edit": 0.15, "describe": 0, "story": 0, "greet": 0, "plan": 1,
+    "draw": 0.55, "ask": 0.35, "edit": 0.1, "describe": 0, "story": 0, "greet": 0, "plan": 1,
     "exact_plan": 1, "seen_weight": 0, "asked_weight": 0, "plan_weight": 0.5,
 }  # fmt: skip
 IMAGES_SEED, TALKS_SEED = 1, 2
