@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="Request")
 Answers = Iterator[tuple[R, Answer]]
 LEAST = 16  # requests that a process answers at a time; with fewer, threads are as fast
+NEIGHBOURS = 4  # requests dealt together: questions about one image follow each other
 
 
 def num_processes(model: Model, batch: int, requests: int) -> int:
@@ -61,7 +62,7 @@ def answered(
         for number in range(processes):
             reader, writer = context.Pipe(duplex=False)
             readers = [*working, reader]
-            args = answers, requests[number::processes], writer, readers
+            args = answers, _dealt(requests, number, processes), writer, readers
             process = context.Process(target=_work, args=args, daemon=True)
             process.start()
             writer.close()  # so that the pipe ends with the process
@@ -83,6 +84,11 @@ def answered(
         for process in working.values():
             process.terminate()
             process.join()
+
+
+def _dealt(requests: Sequence[R], number: int, processes: int) -> list[R]:
+    """Return the requests of a process: some neighbours of each round."""
+    return [one for at, one in enumerate(requests) if at // NEIGHBOURS % processes == number]
 
 
 def _work(

@@ -90,6 +90,14 @@ class Branch:
         self._blocks = max(self._blocks, int(tokens.block.max(initial=0)))
         self._privates = max(self._privates, int(tokens.private.max(initial=0)))
 
+    @property
+    def tokens(self) -> Tokens:
+        """Return a copy of all tokens, those that the cache holds and those that are queued."""
+        tokens = Tokens()
+        tokens.append(self.held, len(self.held))
+        tokens.append(self.queue, len(self.queue))
+        return tokens
+
     def begins_with(self, num: int) -> None:
         """Take the first `num` queued tokens as read: the cache holds them."""
         assert self.row is None, "a branch begins once"

@@ -3,7 +3,8 @@
 Each queues what it has yet to read (branch.py) and owns a row of the key-value cache.
 `Branches.read` runs one forward over the queued tokens of all branches, whatever they are: ids,
 latents, bidirectional blocks. A few tokens are read side by side, many are padded to the longest
-queue. A new branch that begins as a kept prefix does (prefixes.py) reads only what follows it.
+queue. A new branch that begins as a kept prefix does (prefixes.py), or as another branch (many
+questions about one image), reads only what follows it.
 
 Letters: B branches, T tokens of a forward, D width.
 """
@@ -20,7 +21,7 @@ from .branch import Branch
 from .cache import KVCache
 from .prefixes import Prefix, Prefixes
 from .sequence import Span
-from .tokens import Tokens
+from .tokens import Tokens, shared
 from .varlen import Varlen
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 MAX_PREFILL_TOKENS, MAX_CPU_PREFILL_TOKENS = 8192, 512
 # Of how many tokens of a row the last layer need not compute hidden vectors for it to be worth it.
 LEAST_SKIPPED = 8
+LEAST_SHARED = 16  # tokens that are worth a forward apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,13 +149,14 @@ class Branches:
         """Run the transformer over the queued tokens of all branches.
 
         branches: all branches in work; those without a row get one behind the others. New branches
-        with equal queues, as of several samples of one prompt, are read once and copied. num: how
-        many hidden vectors of each `last` will be asked for at most; None: all.
+        with equal queues, as of several samples of one prompt, are read once and copied; so is a
+        common beginning. num: how many hidden vectors of each `last` will be asked for at most;
+        None: all.
         """
         fresh = [branch for branch in branches if branch.row is None]
         first_of = _firsts(fresh)
         distinct = [branch for branch in fresh if first_of[branch] is branch]
-        prefixes = {branch: self._begin(branch, num or 1) for branch in distinct}
+        sources = self._begin(distinct, num or 1)
         tokens = max((len(one.held) + len(one.queue) for one in branches), default=0)
         self.reserve(len(self._rows) + len(fresh), tokens + 1)  # padding has a slot
         self._seen, self._place = [], []
@@ -161,14 +164,11 @@ class Branches:
             self._forward(self._rows, slice(0, len(self._rows)), num)
         else:
             self._place += [None] * len(self._rows)
-        for some in self._prefills(distinct):
-            self._rows += some
-            rows = self._cache.add(len(some))
-            for row, branch in enumerate(some, start=rows.start):
-                if (prefix := prefixes[branch]) is not None:
-                    held = branch.held
-                    self._cache.restore(row, prefix.stored, held.block, held.private)
-            self._forward(some, rows, num)
+        # Those that begin as others of them do come behind these.
+        for behind in (False, True):
+            wave = [one for one in distinct if (sources.get(one) in first_of) is behind]
+            for some in self._prefills(wave):
+                self._prefill(some, sources, num)
         last = [_last_of_each(*one) for one in self._seen]
         self._last_BD = last[0] if len(last) == 1 else torch.cat(last)
         for branch in fresh:
@@ -185,15 +185,43 @@ class Branches:
             yield left[:num]
             left = left[num:]
 
-    def _begin(self, branch: Branch, num: int) -> Prefix | None:
-        """Let a new branch begin with what is kept of its first tokens, all but the last `num`,
-        whose hidden vectors are looked at; return where that is.
+    def _prefill(
+        self, some: list[Branch], sources: dict[Branch, Prefix | Branch], num: int | None
+    ) -> None:
+        """Run one forward over new branches, which get rows that begin as their sources do."""
+        self._rows += some
+        rows = self._cache.add(len(some))
+        for row, branch in enumerate(some, start=rows.start):
+            if (source := sources.get(branch)) is not None:
+                stored = source.stored if isinstance(source, Prefix) else self._held(source)
+                self._cache.restore(row, stored, branch.held.block, branch.held.private)
+        self._forward(some, rows, num)
+
+    def _held(self, branch: Branch) -> tuple[Tensor, ...]:
+        assert branch.row is not None, "it was read before those that begin as it does"
+        return self._cache.held(branch.row)
+
+    def _begin(self, fresh: Sequence[Branch], num: int) -> dict[Branch, Prefix | Branch]:
+        """Let new branches begin with what is held of their first tokens, all but the last `num`,
+        whose hidden vectors are looked at; return where that is: a kept prefix, a branch in work,
+        or another new one, which begins with none of them.
         """
-        found = self.prefixes.best(branch.queue, branch.owner, num)
-        if found is None:
-            return None
-        branch.begins_with(found[1])
-        return found[0]
+        sources: dict[Branch, Prefix | Branch] = {}
+        others = {one: (one.held, len(one.held) - one.num_forgotten) for one in self._rows}
+        for branch in fresh:
+            found: tuple[Prefix | Branch, int] | None
+            found = self.prefixes.best(branch.queue, branch.owner, num)
+            for other, (tokens, most) in others.items():
+                shares = _shares(tokens, branch.queue, min(most, len(branch.queue) - num))
+                if shares > (found[1] if found else 0):
+                    found = other, shares
+            begins_as_new = found is not None and found[0] in fresh
+            if branch is not fresh[-1] and not begins_as_new:
+                others[branch] = branch.tokens, len(branch.queue) - branch.num_temporary
+            if found is not None:
+                sources[branch] = found[0]
+                branch.begins_with(found[1])
+        return sources
 
     def _copy(self, source: Branch, branch: Branch) -> None:
         """Give a new branch a copy of the row of one that has read the same tokens."""
@@ -307,6 +335,17 @@ class Branches:
                 return hidden_BTD[place, stop - num : stop]
             place -= len(counts_B)
         raise AssertionError("a place is that of a row that was read")
+
+
+def _shares(held: Tokens, wanted: Tokens, most: int) -> int:
+    """Return how many first tokens of a new branch another one holds; 0 where they are few, or
+    fewer than the others: these are read as fast with them.
+    """
+    least = max(LEAST_SHARED, -(-len(wanted) // 2))
+    if least > most or held.ids[:least] != wanted.ids[:least]:
+        return 0
+    num = shared(held, wanted, most)
+    return num if num >= least else 0
 
 
 def _are_plain(queues: Sequence[Tokens]) -> bool:

@@ -188,17 +188,22 @@ class KVCache:
         self._appended_B = np.pad(self._appended_B, (0, more))
         self._rows_B1 = torch.arange(rows, device=self._devices[0])[:, None]
 
-    def stored(self, row: int) -> tuple[Tensor, ...]:
-        """Return copies of the keys, then of the values, of a row's committed tokens, (L, G, S, d)
-        for each run.
+    def held(self, row: int) -> tuple[Tensor, ...]:
+        """Return the keys, then the values, of a row's committed tokens, (L, G, S, d) for each run:
+        views, which hold until the row goes on.
         """
         length = int(self._committed_B[row])
-        return tuple(one[:, row, :, :length].clone() for one in self._memory)
+        return tuple(one[:, row, :, :length] for one in self._memory)
+
+    def stored(self, row: int) -> tuple[Tensor, ...]:
+        """Return copies of what `held` returns."""
+        return tuple(one.clone() for one in self.held(row))
 
     def restore(
         self, row: int, stored: tuple[Tensor, ...], block: list[int], private: list[int]
     ) -> None:
-        """Put the first of stored keys and values into an empty row, as committed tokens.
+        """Put the first of keys and values that were stored, or that another row holds, into an
+        empty row, as committed tokens.
 
         block, private: the numbers of these tokens, as many as there are to be.
         """

@@ -7,9 +7,9 @@ al., Orca, OSDI 2022).
 1. A request is laid out and checked when it is submitted. It has one branch; while it draws with
    guidance, it also has an unconditional one: its prompt without the user's text.
 2. A step runs the transformer over what each branch has not read yet: the prompt at first, later
-   the sampled id and the ids that must follow it, which thus cost no step of their own. Equal
-   prompts are read once. Where few requests share a step, words are guessed and checked
-   (lookup.py).
+   the sampled id and the ids that must follow it, which thus cost no step of their own. What
+   prompts begin with alike is read once. Where few requests share a step, words are guessed and
+   checked (lookup.py).
 3. Requests in the same state of the grammar are sampled together, from the slice of the output
    table that holds their choice. Within an image the image head draws (heads/head.py): its Asks say
    what is read, and its function is called once for all requests that wait with equal Asks.

@@ -4,7 +4,8 @@
 
 The default model is asked two sets of requests: those of its exam (`unimodal eval scenes`:
 drawings, questions, captions and edits, as many of each), and questions and captions alone,
-answered in words and greedily as `unimodal eval vqa` does; both have the bar. Each side is timed at
+answered in words and greedily as `unimodal eval vqa` does; both have the bar. A third one has six
+questions about each image, as VQA sets do (VQAv2 5, POPE 18). Each side is timed at
 each number of threads, in turns, and its fastest is taken; encoding the images is part of both. The
 exit status is 1 where an answer or a code differs. Timings mean something on a quiet machine only:
 the load is printed beside them, and the CPU seconds of both sides, which neighbours change less.
@@ -40,6 +41,7 @@ BAR = 4.0  # times as fast as one by one
 THREADS = (1, 2)
 MAX_TOKENS = 64  # of an answer, as for captions
 CAPTIONED = 2  # one item of so many
+OF_AN_IMAGE = 6  # questions
 
 
 class InWords(SceneEvaluator):
@@ -62,6 +64,15 @@ def words(model: Model, items: int) -> SceneEvaluator:
     told = items // CAPTIONED
     asked = _some("questions", items - told) + _some("captions", told)
     return InWords(asked, model.sampling, EVAL_SEED, model.canvas[0])
+
+
+def of_shared_images(model: Model, items: int) -> SceneEvaluator:
+    """An evaluator of so many questions, some about each image."""
+    asked = _some("questions", items)
+    whole = InWords(asked, model.sampling, EVAL_SEED, model.canvas[0])
+    images = [whole.shown(asked[k // OF_AN_IMAGE * OF_AN_IMAGE]) for k in range(items)]
+    shown = [replace(one, image=image) for one, image in zip(asked, images, strict=True)]
+    return InWords(shown, model.sampling, EVAL_SEED, model.canvas[0])
 
 
 def _some(part: str, items: int) -> list[SceneRequest]:
@@ -123,6 +134,14 @@ def main(items: int, batch: int, repeats: int) -> None:
     found = [
         line("requests of the exam", model, exam(model, items), batch, repeats, BAR),
         line("questions and captions", model, words(model, items), batch, repeats, BAR),
+        line(
+            f"questions, {OF_AN_IMAGE} an image",
+            model,
+            of_shared_images(model, items),
+            batch,
+            repeats,
+            None,
+        ),
     ]
     machine = platform.processor() or platform.machine()
     load = f"load {before:.1f} before and {os.getloadavg()[0]:.1f} after"

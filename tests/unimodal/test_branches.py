@@ -158,6 +158,28 @@ def test_what_reads_the_same_is_read_once(lively: Model, monkeypatch) -> None:  
         torch.testing.assert_close(one, whole(lively, tokens)[-1:], atol=1e-4, rtol=1e-4)
 
 
+def test_what_begins_alike_is_read_once(lively: Model) -> None:  # noqa: F811
+    """Of questions about one image each reads its own words, behind new branches and old ones."""
+    random, branches = np.random.default_rng(2), Branches(lively)
+    image, other = random.integers(0, 50, 20).tolist(), random.integers(0, 50, 19).tolist()
+    tails = [1, 2, 3], [4], [1, 2, 5, 6]
+    asked = [branch(image + tails[0]), branch(other), branch(image + tails[1])]
+    branches.read(asked, 2)
+    assert branches.num_read == 23 + 19 + 2, "the last two of a prompt are looked at"
+    asked[0].add([7])
+    late = branch(image + tails[2])
+    branches.read([*asked, late], 1)
+    assert branches.num_read == 44 + 1 + 2, "the image and two words more were held"
+    for one, ids in ((asked[0], [*image, *tails[0], 7]), (late, image + tails[2])):
+        tokens = [(token, at, 0, 0) for at, token in enumerate(ids)]
+        torch.testing.assert_close(
+            branches.last([one])[0], whole(lively, tokens)[-1:], atol=1e-4, rtol=1e-4
+        )
+    few = [branch(image[:5] + [8] * 20), branch(image[:15])]
+    branches.read([*asked, late, *few], 1)
+    assert branches.num_read == 47 + 25 + 15, "a short beginning is read again"
+
+
 def test_prompts_of_like_lengths_are_read_together(lively: Model, monkeypatch) -> None:  # noqa: F811
     monkeypatch.setattr(reading, "MAX_CPU_PREFILL_TOKENS", 12)
     sizes, random = counted(monkeypatch), np.random.default_rng(1)

@@ -73,6 +73,20 @@ def test_the_tokenizer_is_called_once_for_all_of_a_size(codec, monkeypatch) -> N
     assert sizes == [(3, 3, 16, 24), (2, 3, 8, 16), (1, 3, 24, 16)]
 
 
+def test_equal_pixels_are_encoded_once(codec: ImageCodec, monkeypatch) -> None:
+    sizes, encode = [], codec.image_tokenizer.encode
+    monkeypatch.setattr(
+        codec.image_tokenizer, "encode", lambda x: sizes.append(len(x)) or encode(x)
+    )
+    seeds = (1, 2, 1, 1, 2)
+    images = codec.encode([seen(pixels=pixels(*SIZES[0], seed)) for seed in seeds])
+    assert sizes == [2]
+    for image, seed in zip(images, seeds, strict=True):
+        (alone,) = codec.encode([seen(pixels=pixels(*SIZES[0], seed))])
+        assert np.array_equal(image.codes, alone.codes)
+    assert not np.array_equal(images[0].codes, images[1].codes)
+
+
 def test_what_is_there_stays(codec) -> None:
     """Codes are not encoded, nor pixels decoded, though they would become others."""
     (image,) = codec.encode([seen()])
