@@ -24,42 +24,19 @@ head width.
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .decode_attention import MOST_QUERIES, DecodeAttention, serves, slot_places
+from .decode_attention import LEAST, MOST_QUERIES, DecodeAttention, serves, slot_places
+from .look import Appended, Look, row_runs
 from .slot_masks import Numbers, SlotMasks
 from .transformer import TransformerConfig
 from .varlen import Varlen
 from .zeros import enlarged, zeros
 
 MOST_PADDED = 512  # tokens of rows that would be padded and are read side by side instead
-
-
-class Appended(NamedTuple):
-    """Appended says, on one device, where the keys of the next forward go and who sees them."""
-
-    rows_B1: Tensor
-    slots_BT: Tensor
-    mask_B1TS: Tensor | None
-    """None: all is seen, or what is causal."""
-    seen_mask_B1NS: Tensor | None
-    """The mask of those tokens whose hidden vectors are wanted alone."""
-    decode: DecodeAttention | None = None
-    """How few tokens attend on a CPU; None: as many do."""
-
-    def to(self, device: torch.device) -> "Appended":
-        """Return the same on a device."""
-        return Appended(
-            self.rows_B1.to(device),
-            self.slots_BT.to(device),
-            None if self.mask_B1TS is None else self.mask_B1TS.to(device),
-            None if self.seen_mask_B1NS is None else self.seen_mask_B1NS.to(device),
-        )
 
 
 class KVCache:
@@ -283,16 +260,20 @@ class KVCache:
         self._store(self._rows_B1[self._rows], self._slots_BT, masks)
         # All layers share one mask. Rows that start empty and causal need none: attention is causal
         # without one. Nor do single tokens behind rows of one length, which see all.
-        plain = self._masks.are_plain and (
-            not starts_B.any() or (num == 1 and bool((slots_BT == end - 1).all()))
-        )
-        mask_B1TS = None if plain else self._mask(self._slots_BT, masks)
+        ends_B = slots_BT.max(axis=1) + 1
+        is_causal = self._masks.are_plain and not starts_B.any()
+        mask_B1TS = None if is_causal else self._mask(self._slots_BT, masks)
         of_seen = None if seen_BN is None else self._mask_of(seen_BN, masks)
-        rows_B1 = self._rows_B1[: last - first]
-        self._held = self._views()
-        appended = Appended(
-            rows_B1, self._slots_BT, mask_B1TS, of_seen, self._decode(num, plain, of_seen)
-        )
+        self._held, runs = self._views(), self._runs(ends_B)
+        looks = []
+        for run, seen_end in runs:
+            is_alike = num == 1 and self._masks.are_plain and (ends_B[run] == seen_end).all()
+            mask = None if mask_B1TS is None or is_alike else mask_B1TS[run, ..., :seen_end]
+            seen = None if of_seen is None else of_seen[run, ..., :seen_end]
+            has_one = (is_causal and num > 1) or seen is not None  # what torch has a kernel for
+            decode = None if has_one else self._decode(num, run, seen_end)
+            looks.append(Look(run, seen_end, mask, seen, decode, is_only=len(runs) == 1))
+        appended = Appended(self._rows_B1[: last - first], self._slots_BT, looks)
         self._seen = [appended, *(appended.to(device) for device in self._devices[1:])]
         return self._slots_BT
 
@@ -322,9 +303,14 @@ class KVCache:
         slots_N = torch.from_numpy(starts_B)[varlen.row_N] + varlen.offset_N
         self._slots_BT, self._held = slots_N[None], self._views()
         mask_N11S = self._mask(slots_N[:, None], None)
-        decode = DecodeAttention.at(self._slot_places(), end, 1, varlen)
-        row_1N = varlen.row_N[None]
-        self._seen = [Appended(row_1N, self._slots_BT, mask_N11S, None, decode)]
+        runs, looks, done = self._runs(ends_B), [], 0
+        for run, seen_end in runs:
+            mine = Varlen.of(varlen.lengths_B[run])
+            queries = slice(done, done := done + len(mine.row_N))
+            decode = DecodeAttention.at(self._slot_places()[run], seen_end, 1, mine)
+            mask, is_only = mask_N11S[queries, ..., :seen_end], len(runs) == 1
+            looks.append(Look(run, seen_end, mask, None, decode, queries, is_only))
+        self._seen = [Appended(varlen.row_N[None], self._slots_BT, looks)]
 
     def _check_room(self, end: int) -> None:
         if end > self.capacity:
@@ -337,12 +323,20 @@ class KVCache:
             for keys_LBGCd, values_LBGCd in zip(self._keys, self._values, strict=True)
         ]
 
-    def _decode(self, num: int, plain: bool, of_seen: Tensor | None) -> DecodeAttention | None:
-        """Return how `num` tokens attend where they are few; plain: whether there is no mask."""
-        is_causal = plain and num > 1  # torch knows that without a mask
-        if is_causal or of_seen is not None or not serves(num, self._held[0][0][0]):
+    def _runs(self, ends_B: np.ndarray) -> list[tuple[slice, int]]:
+        """Return the rows of a forward as they are looked at, and how many slots of each; ends_B:
+        behind the last token of each.
+        """
+        if self._devices != [torch.device("cpu")]:
+            return [(slice(0, len(ends_B)), self._end)]
+        _, _, G, _, d = self._keys[0].shape
+        return row_runs(ends_B, LEAST // (G * d))
+
+    def _decode(self, num: int, run: slice, end: int) -> DecodeAttention | None:
+        """Return how `num` tokens of each row of a run attend, where they are few."""
+        if not serves(num, self._keys[0][0, self._rows, :, : self._end]):
             return None
-        return DecodeAttention.at(self._slot_places(), self._end, num)
+        return DecodeAttention.at(self._slot_places()[run], end, num)
 
     def _slot_places(self) -> Tensor:
         """Return the `slot_places` of the rows of a forward."""
@@ -394,24 +388,17 @@ class KVCache:
         Queries are those of all appended tokens, or of those whose hidden vectors are wanted.
         """
         run, number = self._places[layer]
-        appended, num, length = self._seen[run], q_BHTd.shape[2], k_BGTd.shape[2]
+        appended, num = self._seen[run], k_BGTd.shape[2]
         keys_BGSd, values_BGSd = (held_LBGSd[number] for held_LBGSd in self._held[run])
         if self._start is not None:
-            keys_BGSd.narrow(2, self._start, length).copy_(k_BGTd)
-            values_BGSd.narrow(2, self._start, length).copy_(v_BGTd)
+            keys_BGSd.narrow(2, self._start, num).copy_(k_BGTd)
+            values_BGSd.narrow(2, self._start, num).copy_(v_BGTd)
         else:
             at = appended.rows_B1, appended.slots_BT
             keys_BGSd.transpose(1, 2).index_put_(at, k_BGTd.transpose(1, 2))
             values_BGSd.transpose(1, 2).index_put_(at, v_BGTd.transpose(1, 2))
-        if appended.decode is not None:
-            all_BGCd = self._values[run][number]
-            return appended.decode(q_BHTd, keys_BGSd, all_BGCd, appended.mask_B1TS)
-        mask_B1TS = appended.mask_B1TS if num == length else appended.seen_mask_B1NS
-        return F.scaled_dot_product_attention(
-            q_BHTd,
-            keys_BGSd,
-            values_BGSd,
-            attn_mask=mask_B1TS,
-            is_causal=mask_B1TS is None and num > 1,
-            enable_gqa=q_BHTd.shape[1] != k_BGTd.shape[1],
-        )
+        held = keys_BGSd, values_BGSd, self._values[run][number]
+        found = [look(q_BHTd, *held, num) for look in appended.looks]
+        if len(found) == 1:
+            return found[0]
+        return torch.cat(found, dim=0 if appended.looks[0].queries is None else 2)

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import unimodal.cache as caching
 from unimodal.attention import DenseAttention
 from unimodal.cache import KVCache
 from unimodal.sequence import span_mask
@@ -326,6 +327,24 @@ def test_detours_of_any_kind_equal_dense_attention(seed: int, plain_first: bool)
     Simulation(seed, plain_first).run(12)
 
 
+def test_rows_that_are_looked_at_apart_equal_dense_attention(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same, where a run of rows is worth it that saves two slots."""
+    monkeypatch.setattr(caching, "LEAST", 2 * CONFIG.num_kv_heads * CONFIG.head_width)
+    counts: list[int] = []
+
+    def counted(self: KVCache, ends_B: np.ndarray) -> list[tuple[slice, int]]:
+        counts.append(len(runs(self, ends_B)))
+        return runs(self, ends_B)
+
+    runs = KVCache._runs
+    monkeypatch.setattr(KVCache, "_runs", counted)
+    for seed in range(20):
+        Simulation(seed, plain_first=bool(seed % 2)).run(12)
+    assert max(counts) > 2 and sum(count > 1 for count in counts) > len(counts) / 10
+
+
 def test_a_block_that_was_rolled_back_is_not_seen_again() -> None:
     """Its slots are another row's to reach, and its number is given anew."""
     cache = KVCache(CONFIG, batch=2, capacity=12)
@@ -335,7 +354,7 @@ def test_a_block_that_was_rolled_back_is_not_seen_again() -> None:
     cache(0, torch.randn(2, 4, 6, 8), torch.randn(2, 2, 6, 8), torch.randn(2, 2, 6, 8))
     cache.rollback(np.array([5, 0]))  # one token of the first row goes on waiting
     cache.append(2, masks=(ones[:, :2], 0 * ones[:, :2]))
-    mask_B1TS = cache._seen[0].mask_B1TS
+    mask_B1TS = cache._seen[0].looks[0].mask_B1TS
     assert mask_B1TS is not None
     mask_TS = mask_B1TS[0, 0]
     assert (mask_TS == 0).tolist() == [[True] * 3 + [False] * 5] * 2

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import unimodal.cache as caching
 from unimodal.attention import DenseAttention
 from unimodal.cache import KVCache
 from unimodal.decode_attention import LEAST, DecodeAttention, serves, slot_places
@@ -86,9 +87,15 @@ def test_rows_of_unequal_lengths_decode_as_if_read_whole(monkeypatch: pytest.Mon
 
 
 @needs_kernels
+@pytest.mark.parametrize("least", [LEAST, 100])
 @torch.inference_mode()
-def test_tokens_side_by_side_attend_as_if_each_row_was_read_whole() -> None:
-    """Some of each row, of which a part is rolled back and others are read in its place."""
+def test_tokens_side_by_side_attend_as_if_each_row_was_read_whole(
+    monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    """Some of each row, of which a part is rolled back and others are read in its place; of rows
+    that are looked at together, and of three runs.
+    """
+    monkeypatch.setattr(caching, "LEAST", least)
     config = TransformerConfig(
         num_ids=50, width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_width=64, mlp_width=16
     )
@@ -112,6 +119,7 @@ def test_tokens_side_by_side_attend_as_if_each_row_was_read_whole() -> None:
         varlen = Varlen.of(lengths_B)
         start_B = torch.from_numpy(cache.lengths)[rows]
         cache.append_varlen(varlen, rows)
+        assert len(cache._seen[0].looks) == (1 if least == LEAST else 3)
         x_1ND = transformer.embed(torch.tensor([[one for read in new for one in read]]))
         positions_1N = (start_B[varlen.row_N] + varlen.offset_N)[None]
         hidden_BTD = varlen.padded(transformer(x_1ND, positions_1N, cache)[0])
