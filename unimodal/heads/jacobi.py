@@ -11,8 +11,8 @@ system of equations, x_n = F^-1(u_n; x_1 ... x_n-1), and any drafts of it can be
    one in a pass.
 4. The codes behind are the next drafts: a step of Jacobi's iteration (Song et al.,
    arXiv:2002.03629, alg. 1; of language models, Santilli et al., arXiv:2305.10427). Further ones
-   are those of the image before, which an edit mostly keeps; where there is none, they are sampled
-   from the last distribution with the u of their own places.
+   are those of the image before, which an edit mostly keeps, as long as it has had half of the
+   codes right; else they are sampled from the last distribution with the u of their own places.
 
 Requests that draw together share a pass, and each token of it costs: the more of them, the fewer
 drafts each has, down to none. What is drawn depends on no draft: a source of chance that draft and
@@ -45,8 +45,8 @@ class Pass:
 
     places: int64 (m + 1,), which of the tokens read predict the codes. rows: int64 (m,), the drafts
     as rows of the codes' slice. uniform: float64, the number of each code that is not drawn yet.
-    before: int64, their rows in the image before, if there is one. most: how many next drafts there
-    are at most; the last code of an image never needs one.
+    before: int64, their rows in the image before, if there is one and it was mostly right. most:
+    how many next drafts there are at most; the last code of an image never needs one.
     """
 
     places: np.ndarray
@@ -83,7 +83,7 @@ def draw_by_drafts(head: "NextCode", drawing: Drawing, tokens: "CodeTokens", mos
     branches = branches_of(sampling)
     settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
     uniform_N, before_N = tokens.uniform(), head.rows_before(drawing)
-    codes_N, done, forget = np.zeros(size, np.int64), 0, 0
+    codes_N, done, forget, right = np.zeros(size, np.int64), 0, 0, 0
     pending = [drawing.opened]
     rows = np.zeros(0, np.int64) if before_N is None else before_N[: min(most, size - 1)]
     while done < size:
@@ -94,7 +94,7 @@ def draw_by_drafts(head: "NextCode", drawing: Drawing, tokens: "CodeTokens", mos
         address = [one for k, ids in enumerate(groups) for one in tokens.address(done + k, ids)]
         read = Read([one for ids in groups for one in ids], address=address, forget=forget)
         places = np.cumsum([len(ids) for ids in groups]) - 1
-        before_n = None if before_N is None else before_N[done:]
+        before_n = None if before_N is None or 2 * right < done else before_N[done:]
         arg = Pass(places, rows, uniform_N[done:], before_n, now, sampling.scale)
         drawn, rows = yield Ask(
             dict.fromkeys(branches, read), check_drafts, settings, arg, done, len(read.ids),
@@ -102,6 +102,8 @@ def draw_by_drafts(head: "NextCode", drawing: Drawing, tokens: "CodeTokens", mos
         )  # fmt: skip
         forget = sum(map(len, drafts[len(drawn) - 1 :]))
         codes_N[done : done + len(drawn)] = head.code_of_rows(drawn)
+        if before_N is not None:
+            right += int((before_N[done : done + len(drawn)] == drawn).sum())
         done += len(drawn)
         codes_N[done:] = codes_N[done - 1]
         pending = tokens.of(done - 1, int(codes_N[done - 1]))
