@@ -151,12 +151,12 @@ class Branches:
         branches: all branches in work; those without a row get one behind the others. New branches
         with equal queues, as of several samples of one prompt, are read once and copied; so is a
         common beginning. num: how many hidden vectors of each `last` will be asked for at most;
-        None: all.
+        None: all, so that each reads all of its own.
         """
         fresh = [branch for branch in branches if branch.row is None]
         first_of = _firsts(fresh)
         distinct = [branch for branch in fresh if first_of[branch] is branch]
-        sources = self._begin(distinct, num or 1)
+        sources = {} if num is None else self._begin(distinct, num)
         tokens = max((len(one.held) + len(one.queue) for one in branches), default=0)
         self.reserve(len(self._rows) + len(fresh), tokens + 1)  # padding has a slot
         self._seen, self._place = [], []

@@ -122,7 +122,7 @@ def _probability(model: "Model", question: _Question) -> float:
         branch.add([*begun])
     reading = Branches(model)
     with enough_threads(reading.flops([*branches.values()]), once=True):
-        reading.read([*branches.values()])
+        reading.read([*branches.values()], max(map(len, question.spelled)))
     found = 0.0
     for ids in question.spelled:
         hidden_TD = reading.last([branches[tuple(ids[:-1])]], len(ids))[0]

@@ -61,8 +61,8 @@ def test_the_keys_and_values_of_one_question_are_held(tiny_model: Model, monkeyp
     held: list[int] = []
     read = Branches.read
 
-    def measured(branches: Branches, some: list) -> None:
-        read(branches, some)
+    def measured(branches: Branches, some: list, num: int) -> None:
+        read(branches, some, num)
         held.append(branches.held_bytes)
 
     monkeypatch.setattr(Branches, "read", measured)

@@ -87,7 +87,7 @@ def test_a_branch_goes_on_from_a_prefix_as_from_the_start(lively: Model) -> None
     again = Sequence(**vars(Sequence.causal(np.array([*ids, 11, 12]))) | {"block": block})
     read = branches.num_read
     kept, whole = Branch(again), Branch(again)
-    branches.read([kept])
+    branches.read([kept], 3)
     assert branches.num_read - read == 3
     plain = Branches(lively)
     plain.read([whole])

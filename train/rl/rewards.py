@@ -223,8 +223,9 @@ def check_command(command: str) -> None:
 
 def checked(name: str, value: Any) -> float:
     """Return a reward. Raise ValueError where it is no finite number."""
+    is_odd = isinstance(value, str) and not (value.isascii() and "_" not in value)
     try:
-        number = float(value)
+        number = math.nan if is_odd else float(value)  # float() reads `1_000` too
     except Exception:  # of a type of the user's
         number = math.nan
     if not math.isfinite(number):

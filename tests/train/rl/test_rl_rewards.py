@@ -156,6 +156,7 @@ def test_a_command_is_told_what_is_to_stand_where(tmp_path: Path) -> None:
         ("print('x' * 999); print(2)", "is 'x{79}: a finite number"),
         ("raise SystemExit(3)", "ended with 3, and wrote no error"),
         ("print('nan'); print(2)", "finite number"),
+        ("print('1_000'); print(2)", "finite number"),
         ("print('good'); print(2)", "finite number"),
         ("raise SystemExit('out of taste')", "out of taste"),
         (
