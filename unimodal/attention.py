@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .gather import Gather
 from .sequence import PADDING, span_mask
 
 MULTIPLE = 64
@@ -71,11 +72,13 @@ class _Stack:
     """
 
     def __init__(self, parts: list[_Part], device: torch.device) -> None:
-        """Take parts of one size; index and mask are put on the device."""
+        """Take parts of one size; the mask is put on the device."""
         P, R, causal = parts[0].size
-        self.lengths = [len(part.queries_Q) for part in parts]
-        self.queries_nP = torch.stack([_filled(part.queries_Q, P) for part in parts]).to(device)
-        self.keys_nR = torch.stack([_filled(part.keys_K, R) for part in parts]).to(device)
+        self.queries_nP = torch.stack([_filled(part.queries_Q, P) for part in parts])
+        self.keys_nR = torch.stack([_filled(part.keys_K, R) for part in parts])
+        # Which of them are no padding.
+        self.is_query_nP = _begun([len(part.queries_Q) for part in parts], P)
+        self.is_key_nR = _begun([len(part.keys_K) for part in parts], R)
         self.mask_n1PR: Tensor | None = None
         if not causal:
             # Queries of padding see all keys: a softmax over none would be 0 / 0.
@@ -85,6 +88,7 @@ class _Stack:
                 num, seen = part.mask_QK.shape
                 mask_PR[:num] = F.pad(part.mask_QK, (0, R - seen))
             self.mask_n1PR = mask_nPR[:, None]
+        self._device = device
 
     @cached_property
     def bias(self) -> Tensor:
@@ -92,19 +96,20 @@ class _Stack:
         R)."""
         if (seen := self.mask_n1PR) is None:
             P, R = self.queries_nP.shape[1], self.keys_nR.shape[1]
-            seen = torch.ones(1, 1, P, R, dtype=torch.bool, device=self.keys_nR.device).tril()
+            seen = torch.ones(1, 1, P, R, dtype=torch.bool, device=self._device).tril()
         return torch.zeros_like(seen, dtype=torch.bfloat16).masked_fill(~seen, -torch.inf)
 
-    def __call__(self, q_NHd: Tensor, k_NGd: Tensor, v_NGd: Tensor) -> Tensor:
-        """Return the attention of the queries, out_MHd; M is n P."""
-        q_nHPd = _taken(q_NHd, self.queries_nP)
-        k_nGRd, v_nGRd = (_taken(x, self.keys_nR) for x in (k_NGd, v_NGd))
+    def __call__(self, q_Md: Tensor, k_Kd: Tensor, v_Kd: Tensor) -> Tensor:
+        """Return the attention of the queries, out_Md; M is n H P, K is n G R."""
+        (n, P), R, d = self.queries_nP.shape, self.keys_nR.shape[1], q_Md.shape[-1]
+        q_nHPd = q_Md.view(n, -1, P, d)
+        k_nGRd, v_nGRd = k_Kd.view(n, -1, R, d), v_Kd.view(n, -1, R, d)
         # In bfloat16 torch's fused attention on the CPU takes twice the time of plain products.
-        if q_NHd.dtype == torch.bfloat16 and q_NHd.device.type == "cpu":
+        if q_Md.dtype == torch.bfloat16 and q_Md.device.type == "cpu":
             out_nHPd = _by_products(q_nHPd, k_nGRd, v_nGRd, self.bias)
         else:
             out_nHPd = _fused(q_nHPd, k_nGRd, v_nGRd, self.mask_n1PR)
-        return out_nHPd.transpose(1, 2).flatten(0, 1)
+        return out_nHPd.reshape(-1, d)
 
 
 def _filled(places: Tensor, length: int) -> Tensor:
@@ -112,9 +117,9 @@ def _filled(places: Tensor, length: int) -> Tensor:
     return torch.cat((places, places[:1].expand(length - len(places))))
 
 
-def _taken(x_NHd: Tensor, places_nP: Tensor) -> Tensor:
-    """Return the vectors at some places, x_nHPd."""
-    return x_NHd.index_select(0, places_nP.flatten()).unflatten(0, places_nP.shape).transpose(1, 2)
+def _begun(lengths: list[int], length: int) -> Tensor:
+    """Return which numbers below `length` are below those given, bool (n, length)."""
+    return torch.arange(length) < torch.tensor(lengths)[:, None]
 
 
 class PackedAttention:
@@ -129,37 +134,74 @@ class PackedAttention:
 
         Raise ValueError where a document lies in several pieces of a row.
         """
-        device = doc_BT.device
+        self._device, self._shape = doc_BT.device, doc_BT.shape
         stacks = _alike(_parts(doc_BT.cpu(), block_BT.cpu(), private_BT.cpu()))
-        self.stacks = [_Stack(parts, device) for parts in stacks]
-        # Where the output of each token lies among those of all stacks, with padding's behind.
-        alone_M = (doc_BT.cpu() == PADDING).flatten().nonzero()[:, 0]
-        place_N, offset = torch.empty(doc_BT.numel(), dtype=torch.long), 0
-        for stack in self.stacks:
-            n, P = stack.queries_nP.shape
-            rows = zip(stack.queries_nP.cpu(), stack.lengths, strict=True)
-            for start, (places_P, length) in zip(
-                range(offset, offset + n * P, P), rows, strict=True
-            ):
-                place_N[places_P[:length]] = torch.arange(start, start + length)
-            offset += n * P
-        place_N[alone_M] = torch.arange(offset, offset + len(alone_M))
-        self._place_N, self._alone_M = place_N.to(device), alone_M.to(device)
+        self.stacks = [_Stack(parts, self._device) for parts in stacks]
+        self._alone_M = (doc_BT.cpu() == PADDING).flatten().nonzero()[:, 0]
+        self._gathers: dict[tuple[str, int, bool], Gather] = {}
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
         """Return attention within each document, out_BHTd."""
         B, H, T, d = q_BHTd.shape
-        q_NHd, k_NGd, v_NGd = (x.transpose(1, 2).flatten(0, 1) for x in (q_BHTd, k_BGTd, v_BGTd))
-        outs = [stack(q_NHd, k_NGd, v_NGd) for stack in self.stacks]
-        if len(self._alone_M):  # each sees only itself, and the softmax over one key is 1
-            alone_MGd = v_NGd.index_select(0, self._alone_M)
-            outs.append(alone_MGd.repeat_interleave(H // v_NGd.shape[1], dim=1))
-        out_NHd = torch.cat(outs).index_select(0, self._place_N)
+        G = k_BGTd.shape[1]
         if not self.stacks:
             # A rank whose rows are all padding needs gradients too, of zero: the other ranks wait
             # for them in the reduction.
-            out_NHd = out_NHd + (q_BHTd[:0].sum() + k_BGTd[:0].sum())
-        return out_NHd.view(B, T, H, d).transpose(1, 2)
+            return _alone(v_BGTd, H, 1) + (q_BHTd[:0].sum() + k_BGTd[:0].sum())
+        q_Md, k_Kd, v_Kd = (
+            self._taken(kind, x) for kind, x in (("q", q_BHTd), ("k", k_BGTd), ("v", v_BGTd))
+        )
+        num_q = [stack.queries_nP.numel() * H for stack in self.stacks]
+        num_k = [stack.keys_nR.numel() * G for stack in self.stacks]
+        num_alone = len(self._alone_M)
+        pieces = q_Md.split(num_q), k_Kd.split(num_k), v_Kd.split([*num_k, num_alone * G])
+        outs = [stack(*some) for stack, *some in zip(self.stacks, *pieces, strict=False)]
+        if num_alone:
+            outs.append(_alone(pieces[2][-1].view(num_alone, G, d), H, 1).flatten(0, 1))
+        out_Ld = self._gather("out", H, False)(torch.cat(outs))
+        return out_Ld.view(B, T, H, d).transpose(1, 2)
+
+    def _taken(self, kind: str, x_BHTd: Tensor) -> Tensor:
+        """Return the vectors of all stacks, head by head, as they lie in memory."""
+        heads_first = x_BHTd.is_contiguous()
+        x = x_BHTd if heads_first else x_BHTd.transpose(1, 2)
+        return self._gather(kind, x_BHTd.shape[1], heads_first)(x.reshape(-1, x.shape[-1]))
+
+    def _gather(self, kind: str, num_heads: int, heads_first: bool) -> Gather:
+        key = kind, num_heads, heads_first
+        if key not in self._gathers:
+            self._gathers[key] = self._found(*key).to(self._device)
+        return self._gathers[key]
+
+    def _found(self, kind: str, num_heads: int, heads_first: bool) -> Gather:
+        """Return the gather of queries, keys or values, or of what is found for the queries."""
+        is_key = kind in ("k", "v")
+        tokens = [stack.keys_nR if is_key else stack.queries_nP for stack in self.stacks]
+        counts = [stack.is_key_nR if is_key else stack.is_query_nP for stack in self.stacks]
+        if kind in ("v", "out"):
+            tokens.append(self._alone_M[:, None])
+            counts.append(torch.ones_like(tokens[-1], dtype=torch.bool))
+        B, T = self._shape
+        heads = torch.arange(num_heads)[:, None]
+        places_M = torch.cat([_places(one, heads, T, heads_first) for one in tokens])
+        counts_M = torch.cat([one[:, None].expand(-1, num_heads, -1).flatten() for one in counts])
+        found = Gather.of(places_M, counts_M, B * T * num_heads)
+        return found.reversed() if kind == "out" else found
+
+
+def _alone(v: Tensor, num_heads: int, dim: int) -> Tensor:
+    """Return the attention of tokens that see only themselves: the softmax over one key is 1."""
+    return v.repeat_interleave(num_heads // v.shape[dim], dim=dim)
+
+
+def _places(tokens_nP: Tensor, heads_H1: Tensor, T: int, heads_first: bool) -> Tensor:
+    """Return where the heads' vectors of tokens lie among all of B rows, int64 (n H P,)."""
+    tokens_n1P, num = tokens_nP[:, None], len(heads_H1)
+    if heads_first:
+        places_nHP = (tokens_n1P // T * num + heads_H1) * T + tokens_n1P % T
+    else:
+        places_nHP = tokens_n1P * num + heads_H1
+    return places_nHP.flatten()
 
 
 def _alike(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
@@ -191,8 +233,8 @@ def _by_products(q_nHPd: Tensor, k_nGRd: Tensor, v_nGRd: Tensor, bias: Tensor) -
     """Return softmax(q k' / sqrt(d) + bias) v by two matrix products, out_nHPd."""
     (n, H, P, d), (_, G, R, _) = q_nHPd.shape, k_nGRd.shape
     # The query heads that share a key-value head, end to end, make one product (GQA).
-    q_NQd = (q_nHPd * d**-0.5).reshape(n * G, -1, d)
-    k_NRd, v_NRd = (x.reshape(n * G, R, d) for x in (k_nGRd, v_nGRd))
+    q_NQd = (q_nHPd * d**-0.5).view(n * G, -1, d)
+    k_NRd, v_NRd = (x.view(n * G, R, d) for x in (k_nGRd, v_nGRd))
     scores_nHPR = torch.bmm(q_NQd, k_NRd.mT).view(n, H, P, R) + bias
     out_NQd = torch.bmm(scores_nHPR.softmax(-1).view(n * G, -1, R), v_NRd)
     return out_NQd.view(n, H, P, d)
