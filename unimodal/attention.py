@@ -13,11 +13,12 @@ from operator import itemgetter
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .gather import Gather
 from .sequence import PADDING, span_mask
 
-MULTIPLE = 64
+MULTIPLE = 32
 """Parts of documents are padded to multiples of this, so that many have one size."""
 
 PAIRS = 2**20
@@ -235,9 +236,34 @@ def _by_products(q_nHPd: Tensor, k_nGRd: Tensor, v_nGRd: Tensor, bias: Tensor) -
     # The query heads that share a key-value head, end to end, make one product (GQA).
     q_NQd = (q_nHPd * d**-0.5).view(n * G, -1, d)
     k_NRd, v_NRd = (x.view(n * G, R, d) for x in (k_nGRd, v_nGRd))
-    scores_nHPR = torch.bmm(q_NQd, k_NRd.mT).view(n, H, P, R) + bias
-    out_NQd = torch.bmm(scores_nHPR.softmax(-1).view(n * G, -1, R), v_NRd)
+    out_NQd: Tensor = _Products.apply(q_NQd, k_NRd, v_NRd, bias, (n, H, P, R))
     return out_NQd.view(n, H, P, d)
+
+
+class _Products(torch.autograd.Function):
+    """softmax(q k' + bias) v with nothing kept but the softmax, and no sum that is copied."""
+
+    @staticmethod
+    def forward(context, q_NQd, k_NRd, v_NRd, bias, shape):  # noqa: ANN001, ANN205
+        scores_NQR = torch.bmm(q_NQd, k_NRd.mT)
+        scores_NQR.view(shape).add_(bias)
+        p_NQR = scores_NQR.softmax(-1)
+        context.save_for_backward(q_NQd, k_NRd, v_NRd, p_NQR)
+        return torch.bmm(p_NQR, v_NRd)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context, grad_NQd: Tensor):  # noqa: ANN001, ANN205
+        q_NQd, k_NRd, v_NRd, p_NQR = context.saved_tensors
+        d_p_NQR = torch.bmm(grad_NQd, v_NRd.mT)
+        d_scores_NQR = torch._softmax_backward_data(d_p_NQR, p_NQR, -1, p_NQR.dtype)
+        return (
+            torch.bmm(d_scores_NQR, k_NRd),
+            torch.bmm(d_scores_NQR.mT, q_NQd),
+            torch.bmm(p_NQR.mT, grad_NQd),
+            None,
+            None,
+        )
 
 
 def _parts(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> Iterator[_Part]:
