@@ -147,6 +147,16 @@ def test_rows_of_padding_alone_have_every_gradient() -> None:
     assert not d_q.any() and not d_k.any() and d_v.any()
 
 
+def test_heads_may_lie_behind_tokens_or_before_them() -> None:
+    row: Row = [(0, 0, 0)] * 9 + [(1, 1, 2)] * 6 + [(PADDING, 0, 0)] * 4
+    attend, inputs = PackedAttention(*spans(row)), qkv(19, 4, 2, seed=3)
+    behind = [x.detach().transpose(1, 2).contiguous().transpose(1, 2) for x in inputs]
+    assert not any(x.is_contiguous() for x in behind)
+    found = out_and_gradients(attend, [x.requires_grad_() for x in behind])
+    for mine, expected in zip(found, out_and_gradients(attend, inputs), strict=True):
+        assert torch.equal(mine, expected)
+
+
 def test_no_position_is_dropped_and_none_leaks() -> None:
     row: Row = [(0, 0, 0)] * 20 + [(1, 0, 0)] * 30
     attend = PackedAttention(*spans(row))
