@@ -33,7 +33,7 @@ class Gather:
         """
         places_K = counts_M.nonzero()[:, 0]
         to_N = torch.full((num,), -1)
-        to_N[from_M[places_K]] = places_K  # of several, one of them
+        to_N.numpy()[from_M[places_K].numpy()] = places_K.numpy()  # of several the last, always
         more_K = places_K[to_N[from_M[places_K]] != places_K]
         unused_U = (to_N < 0).nonzero()[:, 0]
         return cls(from_M, to_N.clamp_(min=0), unused_U, more_K)
