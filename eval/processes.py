@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="Request")
 Answers = Iterator[tuple[R, Answer]]
 LEAST = 16  # requests that a process answers at a time; with fewer, threads are as fast
-NEIGHBOURS = 4  # requests dealt together: questions about one image follow each other
+ROUNDS = 8  # in which requests are dealt, neighbours together: they often show one image
 
 
 def num_processes(model: Model, batch: int, requests: int) -> int:
@@ -88,7 +88,8 @@ def answered(
 
 def _dealt(requests: Sequence[R], number: int, processes: int) -> list[R]:
     """Return the requests of a process: some neighbours of each round."""
-    return [one for at, one in enumerate(requests) if at // NEIGHBOURS % processes == number]
+    num = -(-len(requests) // (processes * ROUNDS))
+    return [one for at, one in enumerate(requests) if at // num % processes == number]
 
 
 def _work(

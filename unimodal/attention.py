@@ -155,6 +155,7 @@ class PackedAttention:
         num_q = [stack.queries_nP.numel() * H for stack in self.stacks]
         num_k = [stack.keys_nR.numel() * G for stack in self.stacks]
         num_alone = len(self._alone_M)
+        # Values have a tail beside those of the stacks: of tokens that see only themselves.
         pieces = q_Md.split(num_q), k_Kd.split(num_k), v_Kd.split([*num_k, num_alone * G])
         outs = [stack(*some) for stack, *some in zip(self.stacks, *pieces, strict=False)]
         if num_alone:
@@ -235,7 +236,8 @@ def _by_products(q_nHPd: Tensor, k_nGRd: Tensor, v_nGRd: Tensor, bias: Tensor) -
     (n, H, P, d), (_, G, R, _) = q_nHPd.shape, k_nGRd.shape
     # The query heads that share a key-value head, end to end, make one product (GQA).
     q_NQd = (q_nHPd * d**-0.5).view(n * G, -1, d)
-    k_NRd, v_NRd = (x.view(n * G, R, d) for x in (k_nGRd, v_nGRd))
+    # Under autocast keys or values may be of another dtype than queries.
+    k_NRd, v_NRd = (x.to(q_NQd.dtype).view(n * G, R, d) for x in (k_nGRd, v_nGRd))
     out_NQd: Tensor = _Products.apply(q_NQd, k_NRd, v_NRd, bias, (n, H, P, R))
     return out_NQd.view(n, H, P, d)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_PREFILL_TOKENS, MAX_CPU_PREFILL_TOKENS = 8192, 512
 # Of how many tokens of a row the last layer need not compute hidden vectors for it to be worth it.
 LEAST_SKIPPED = 8
-LEAST_SHARED = 16  # tokens that are worth a forward apart
+LEAST_SHARED = 16  # tokens, and half of a prompt, that another one holds are copied
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,14 +210,16 @@ class Branches:
         others = {one: (one.held, len(one.held) - one.num_forgotten) for one in self._rows}
         for branch in fresh:
             found: tuple[Prefix | Branch, int] | None
-            found = self.prefixes.best(branch.queue, branch.owner, num)
+            wanted, num_read = branch.queue, max(num, branch.num_temporary)
+            found = self.prefixes.best(wanted, branch.owner, num_read)
             for other, (tokens, most) in others.items():
-                shares = _shares(tokens, branch.queue, min(most, len(branch.queue) - num))
-                if shares > (found[1] if found else 0):
+                more = found[1] + 1 if found else 0
+                shares = _shares(tokens, wanted, more, min(most, len(wanted) - num_read))
+                if shares:
                     found = other, shares
             begins_as_new = found is not None and found[0] in fresh
             if branch is not fresh[-1] and not begins_as_new:
-                others[branch] = branch.tokens, len(branch.queue) - branch.num_temporary
+                others[branch] = branch.tokens, len(wanted) - branch.num_temporary
             if found is not None:
                 sources[branch] = found[0]
                 branch.begins_with(found[1])
@@ -337,11 +339,11 @@ class Branches:
         raise AssertionError("a place is that of a row that was read")
 
 
-def _shares(held: Tokens, wanted: Tokens, most: int) -> int:
-    """Return how many first tokens of a new branch another one holds; 0 where they are few, or
-    fewer than the others: these are read as fast with them.
+def _shares(held: Tokens, wanted: Tokens, more: int, most: int) -> int:
+    """Return how many first tokens of a new branch another one holds; 0 where they are not so many
+    more, and where they are few, or fewer than the others: these are read as fast with them.
     """
-    least = max(LEAST_SHARED, -(-len(wanted) // 2))
+    least = max(LEAST_SHARED, -(-len(wanted) // 2), more)
     if least > most or held.ids[:least] != wanted.ids[:least]:
         return 0
     num = shared(held, wanted, most)

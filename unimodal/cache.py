@@ -330,7 +330,7 @@ class KVCache:
         if self._devices != [torch.device("cpu")]:
             return [(slice(0, len(ends_B)), self._end)]
         _, _, G, _, d = self._keys[0].shape
-        return row_runs(ends_B, LEAST // (G * d))
+        return row_runs(ends_B, max(1, LEAST // (G * d)))
 
     def _decode(self, num: int, run: slice, end: int) -> DecodeAttention | None:
         """Return how `num` tokens of each row of a run attend, where they are few."""

@@ -45,23 +45,23 @@ class ImageCodec:
         that have what this codec makes stay as they are, and equal pixels are encoded once. What
         another codec made of the pixels goes; ValueError where there is nothing else.
         """
-        encoded = list(images)
+        encoded, found = list(images), {}
         missing = [at for at, image in enumerate(images) if not self._is_encoded(image)]
-        for numbers in _alike(missing, lambda at: self._pixels(images[at]).shape):
-            pixels = {at: self._pixels(images[at]) for at in numbers}
-            keys = {at: pixels[at].tobytes() for at in numbers}
-            firsts = {key: at for at, key in reversed(keys.items())}
-            images_BCHW = to_tensor([pixels[at] for at in firsts.values()]).to(self.device)
+        pixels = {at: self._pixels(images[at]) for at in missing}
+        keys = {at: (one.shape, one.tobytes()) for at, one in pixels.items()}
+        firsts = {key: at for at, key in reversed(keys.items())}
+        for numbers in _alike(list(firsts.values()), lambda at: keys[at][0]):
+            images_BCHW = to_tensor([pixels[at] for at in numbers]).to(self.device)
             with enough_threads(self._flops(images_BCHW.shape), once=True):
                 content_BnX, grid = self.image_tokenizer.encode(images_BCHW)
-            contents = dict(zip(firsts, content_BnX.cpu().numpy(), strict=True))
-            for at in numbers:
-                is_own = images[at].codec_hash == self.hash
-                kept: dict[str, Any] = {} if is_own else {"codes": None, "latents": None}
-                found = kept | {self.content: contents[keys[at]]}
-                encoded[at] = replace(
-                    images[at], **found, grid=grid, codec_hash=self.hash, stored=None
-                )
+            for at, content_nX in zip(numbers, content_BnX.cpu().numpy(), strict=True):
+                found[keys[at]] = content_nX, grid
+        for at in missing:
+            content_nX, grid = found[keys[at]]
+            is_own = images[at].codec_hash == self.hash
+            kept: dict[str, Any] = {} if is_own else {"codes": None, "latents": None}
+            made = kept | {self.content: content_nX.copy(), "grid": grid}
+            encoded[at] = replace(images[at], **made, codec_hash=self.hash, stored=None)
         return encoded
 
     @torch.no_grad()

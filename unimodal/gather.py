@@ -18,9 +18,9 @@ class Gather:
     """A Gather knows where rows are taken from, and where each went."""
 
     from_M: Tensor
-    """int64: the row that is taken."""
+    """int64: the row that each place takes."""
     to_N: Tensor
-    """int64: where a row went, one of the places; any where it went nowhere."""
+    """int64: the last place where a row went and counts; 0 where there is none."""
     unused_U: Tensor
     """int64: the rows that went nowhere that counts."""
     more_K: Tensor

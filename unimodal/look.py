@@ -34,9 +34,9 @@ class Look:
     decode: DecodeAttention | None = None
     """How few tokens attend on a CPU; None: as many do."""
     queries: slice | None = None
-    """Which of the queries are theirs, where those of all rows lie side by side in one."""
+    """Which of the queries are theirs, where those of all rows lie side by side in one row."""
     is_only: bool = True
-    """Whether they are all rows of the forward."""
+    """Whether they are all rows of the forward; then `rows` and `end` need not be cut out."""
 
     def to(self, device: torch.device) -> "Look":
         """Return the same on a device, for layers that lie there."""

@@ -1,5 +1,6 @@
 """Tokens are what a branch has yet to read, or has read: columns with an entry for each token."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -7,7 +8,8 @@ import numpy as np
 
 from .sequence import Span
 
-COLUMNS = ("ids", "positions", "block", "private", "address")
+PLAIN = ("ids", "positions", "address")
+COLUMNS = (*PLAIN[:2], "block", "private", *PLAIN[2:])
 
 
 @dataclass(eq=False)
@@ -71,12 +73,22 @@ def _equal(held: Tokens, wanted: Tokens) -> int:
     num = min(len(held), len(wanted))
     if all(getattr(held, name)[:num] == getattr(wanted, name)[:num] for name in COLUMNS):
         return num  # as in most turns of a conversation
-    num = 0
-    for mine, theirs in zip(_rows(held), _rows(wanted), strict=False):
-        if mine != theirs:
-            break
-        num += 1
-    return num
+    plain = _equal_plain(held, wanted, num)
+    named = (held.block, held.private, wanted.block, wanted.private)
+    if not any(any(numbers[:plain]) for numbers in named):
+        return plain
+    rows = zip(_rows(held), _rows(wanted), range(plain), strict=False)
+    return next((at for mine, theirs, at in rows if mine != theirs), plain)
+
+
+def _equal_plain(held: Tokens, wanted: Tokens, num: int) -> int:
+    """Return how many of the first `num` tokens are equal but for block and private numbers."""
+    columns = [(getattr(held, name), getattr(wanted, name)) for name in PLAIN]
+
+    def differ(at: int) -> bool:
+        return any(mine[: at + 1] != theirs[: at + 1] for mine, theirs in columns)
+
+    return bisect_left(range(num), True, key=differ)
 
 
 def _rows(tokens: Tokens) -> Iterator[tuple]:

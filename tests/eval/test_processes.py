@@ -14,7 +14,7 @@ import torch
 
 from unimodal.document import Document, Text
 from unimodal.eval.answer import Answer
-from unimodal.eval.processes import NEIGHBOURS, answered, num_processes
+from unimodal.eval.processes import ROUNDS, answered, num_processes
 from unimodal.eval.run import Evaluator, Turn, Turns, run
 from unimodal.eval.score import Prediction
 from unimodal.model import Model
@@ -80,7 +80,8 @@ def test_two_processes_answer_what_one_does(tiny_model: Model, tmp_path: Path) -
     assert len(pids[1]) == 2 and not pids[0] & pids[1]
     assert len(list(shared.iterdir())) == 40, "each is asked once"
     dealt = {path.name.split("-")[0]: path.name.split("-")[1] for path in shared.iterdir()}
-    rounds = [ASKED[at : at + NEIGHBOURS] for at in range(0, len(ASKED), NEIGHBOURS)]
+    num = -(-len(ASKED) // (2 * ROUNDS))
+    rounds = [ASKED[at : at + num] for at in range(0, len(ASKED), num)]
     owners = [{dealt[one.id] for one in some} for some in rounds]
     assert all(len(one) == 1 for one in owners) and owners[0] != owners[1], "neighbours together"
     assert not multiprocessing.active_children()
