@@ -157,6 +157,16 @@ def test_heads_may_lie_behind_tokens_or_before_them() -> None:
         assert torch.equal(mine, expected)
 
 
+def test_queries_keys_and_values_may_differ_in_dtype_under_autocast() -> None:
+    q, k, v = qkv(9, 4, 2, seed=4, dtype=torch.bfloat16)
+    v = v.detach().float().requires_grad_()
+    attend = PackedAttention(*spans([(0, 0, 0)] * 9))
+    with torch.autocast("cpu", torch.bfloat16):
+        out_BHTd = attend(0, q, k, v)
+    gradients = torch.autograd.grad(out_BHTd.float().sum(), (q, k, v))
+    assert [one.dtype for one in gradients] == [torch.bfloat16, torch.bfloat16, torch.float32]
+
+
 def test_no_position_is_dropped_and_none_leaks() -> None:
     row: Row = [(0, 0, 0)] * 20 + [(1, 0, 0)] * 30
     attend = PackedAttention(*spans(row))

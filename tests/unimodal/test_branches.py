@@ -180,6 +180,19 @@ def test_what_begins_alike_is_read_once(lively: Model) -> None:  # noqa: F811
     assert branches.num_read == 47 + 25 + 15, "a short beginning is read again"
 
 
+def test_what_is_not_kept_is_read_by_each(lively: Model) -> None:  # noqa: F811
+    """Though another one holds it, and fewer hidden vectors of it are looked at."""
+    ids, branches = list(range(1, 26)), Branches(lively)
+    held, asking = branch([*ids, 30, 31]), branch(ids[:20])
+    asking.add_read(Read(ids[20:], keep=False))
+    branches.read([held, asking], 1)
+    assert branches.num_read == 27 + 5 and branches._cache.lengths.tolist() == [27, 20]
+    tokens = [(token, at, 0, 0) for at, token in enumerate(ids)]
+    torch.testing.assert_close(
+        branches.last([asking])[0], whole(lively, tokens)[-1:], atol=1e-4, rtol=1e-4
+    )
+
+
 def test_prompts_of_like_lengths_are_read_together(lively: Model, monkeypatch) -> None:  # noqa: F811
     monkeypatch.setattr(reading, "MAX_CPU_PREFILL_TOKENS", 12)
     sizes, random = counted(monkeypatch), np.random.default_rng(1)

@@ -74,7 +74,9 @@ def test_the_tokenizer_is_called_once_for_all_of_a_size(codec, monkeypatch) -> N
 
 
 def test_equal_pixels_are_encoded_once(codec: ImageCodec, monkeypatch) -> None:
+    """Also where they would come in several groups."""
     sizes, encode = [], codec.image_tokenizer.encode
+    monkeypatch.setattr("unimodal.codec.IMAGES_AT_ONCE", 2)
     monkeypatch.setattr(
         codec.image_tokenizer, "encode", lambda x: sizes.append(len(x)) or encode(x)
     )
