@@ -148,7 +148,7 @@ class PackedAttention:
         if not self.stacks:
             # A rank whose rows are all padding needs gradients too, of zero: the other ranks wait
             # for them in the reduction.
-            return _alone(v_BGTd, H, 1) + (q_BHTd[:0].sum() + k_BGTd[:0].sum())
+            return _alone(v_BGTd, H) + (q_BHTd[:0].sum() + k_BGTd[:0].sum())
         q_Md, k_Kd, v_Kd = (
             self._taken(kind, x) for kind, x in (("q", q_BHTd), ("k", k_BGTd), ("v", v_BGTd))
         )
@@ -159,7 +159,7 @@ class PackedAttention:
         pieces = q_Md.split(num_q), k_Kd.split(num_k), v_Kd.split([*num_k, num_alone * G])
         outs = [stack(*some) for stack, *some in zip(self.stacks, *pieces, strict=False)]
         if num_alone:
-            outs.append(_alone(pieces[2][-1].view(num_alone, G, d), H, 1).flatten(0, 1))
+            outs.append(_alone(pieces[2][-1].view(num_alone, G, d), H).flatten(0, 1))
         out_Ld = self._gather("out", H, False)(torch.cat(outs))
         return out_Ld.view(B, T, H, d).transpose(1, 2)
 
@@ -191,9 +191,9 @@ class PackedAttention:
         return found.reversed() if kind == "out" else found
 
 
-def _alone(v: Tensor, num_heads: int, dim: int) -> Tensor:
+def _alone(v_XGX: Tensor, num_heads: int) -> Tensor:
     """Return the attention of tokens that see only themselves: the softmax over one key is 1."""
-    return v.repeat_interleave(num_heads // v.shape[dim], dim=dim)
+    return v_XGX.repeat_interleave(num_heads // v_XGX.shape[1], dim=1)
 
 
 def _places(tokens_nP: Tensor, heads_H1: Tensor, T: int, heads_first: bool) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from .sequence import Span
 
 PLAIN = ("ids", "positions", "address")
-COLUMNS = (*PLAIN[:2], "block", "private", *PLAIN[2:])
+COLUMNS = (*PLAIN, "block", "private")
 
 
 @dataclass(eq=False)

@@ -223,7 +223,7 @@ def check_command(command: str) -> None:
 
 def checked(name: str, value: Any) -> float:
     """Return a reward. Raise ValueError where it is no finite number."""
-    is_odd = isinstance(value, str) and not (value.isascii() and "_" not in value)
+    is_odd = isinstance(value, str) and ("_" in value or not value.isascii())
     try:
         number = math.nan if is_odd else float(value)  # float() reads `1_000` too
     except Exception:  # of a type of the user's
